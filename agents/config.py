@@ -1,0 +1,175 @@
+"""The configuration: one YAML file, environment variables and options, checked once and then only read.
+
+Precedence: command line, then environment, then file, then defaults. Secrets come from the environment or
+from files of their own, never from the configuration file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypedDict
+
+from agents import config_values as values
+from agents.config_file import Mistakes, Section, read_file, read_text
+from agents.config_reading import (
+    read_channels,
+    read_join,
+    read_kafka,
+    read_privacy,
+    read_rules,
+    read_timing,
+    read_topics,
+)
+from agents.config_sections import (
+    DEFAULT_CHANNELS,
+    DEFAULT_WEB_HOST,
+    DEFAULT_WEB_PORT,
+    ChannelConfig,
+    KafkaConfig,
+    PrivacyConfig,
+    SecurityConfig,
+    TimingConfig,
+    TopicsConfig,
+    WebConfig,
+)
+from alerting.rules import DEFAULT_RULES, Rule
+from tables.errors import ConfigError
+from tables.join_policy import JoinPolicy
+from tables.redis_url import parse_store_url
+
+__all__ = [
+    "ChannelConfig",
+    "Config",
+    "KafkaConfig",
+    "Overrides",
+    "PrivacyConfig",
+    "SecurityConfig",
+    "TimingConfig",
+    "TopicsConfig",
+    "WebConfig",
+    "find_mistakes",
+    "load_config",
+]
+
+DEFAULT_GROUP = "tidemark"
+DEFAULT_BROKER = "kafka://localhost:9092"
+DEFAULT_STORE = "redis://localhost:6379/0"
+
+
+class Overrides(TypedDict, total=False):
+    """What the command line says; None is the same as not said."""
+
+    broker: str | None
+    store: str | None
+    web_host: str | None
+    web_port: str | int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that a worker or command is told from outside."""
+
+    group: str = DEFAULT_GROUP
+    """Kafka consumer group and namespace of the keys in Redis."""
+    broker: str = DEFAULT_BROKER
+    """`kafka://host:port,host:port` (each with its port) or `memory://`."""
+    store: str = DEFAULT_STORE
+    """Redis URL as given; may hold a password: show `redacted_store` instead."""
+    topics: TopicsConfig = field(default_factory=TopicsConfig)
+    join: JoinPolicy = field(default_factory=JoinPolicy)
+    timing: TimingConfig = field(default_factory=TimingConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    web: WebConfig = field(default_factory=WebConfig)
+    kafka: KafkaConfig = field(default_factory=KafkaConfig)
+    rules: tuple[Rule, ...] = DEFAULT_RULES
+    channels: tuple[ChannelConfig, ...] = DEFAULT_CHANNELS
+
+    @property
+    def in_memory(self) -> bool:
+        """True for the broker inside the process."""
+        return self.broker == values.IN_MEMORY
+
+    @property
+    def bootstrap(self) -> tuple[str, ...]:
+        """Kafka nodes as host:port; none for `memory://`."""
+        return () if self.in_memory else tuple(self.broker.removeprefix("kafka://").split(","))
+
+    @property
+    def redacted_store(self) -> str:
+        """The store's URL without its password."""
+        return parse_store_url(self.store).redacted
+
+    def __repr__(self) -> str:
+        # The generated one would show the password of the store.
+        return f"Config(group={self.group!r}, broker={self.broker!r}, store={self.redacted_store!r})"
+
+
+def load_config(path: str | Path | None, env: Mapping[str, str], overrides: Overrides | None = None) -> Config:
+    """The configuration from a file (`path`, else TIDEMARK_CONFIG, else none), environment and options.
+
+    :raises ConfigError: with the first mistake, and how many more there are.
+    """
+    mistakes = Mistakes()
+    config = _read(path, env, overrides or {}, mistakes)
+    if not mistakes:
+        return config
+    found = mistakes.in_order()
+    more = len(found) - 1
+    raise ConfigError(found[0] + (f" (and {more} more, see tidemark check)" if more else ""))
+
+
+def find_mistakes(path: str | Path | None, env: Mapping[str, str], overrides: Overrides | None = None) -> list[str]:
+    """All mistakes that `load_config` would find, one line each."""
+    mistakes = Mistakes()
+    try:
+        _read(path, env, overrides or {}, mistakes)
+    except ConfigError as error:
+        mistakes.note(str(error))
+    return mistakes.in_order()
+
+
+def _read(path: str | Path | None, env: Mapping[str, str], overrides: Overrides, mistakes: Mistakes) -> Config:
+    path = path or env.get("TIDEMARK_CONFIG") or None
+    top = read_file(Path(path), mistakes) if path else read_text("", "defaults", mistakes)
+    folder = Path(path).parent if path else Path()
+
+    group = top.take("group", values.group, DEFAULT_GROUP)
+    broker = top.take("broker", values.broker_url, DEFAULT_BROKER)
+    store = top.take("store", values.store_url_without_password, DEFAULT_STORE)
+    if said := env.get("TIDEMARK_BROKER"):
+        broker = mistakes.convert("TIDEMARK_BROKER", said, values.broker_url, broker)
+    if said := env.get("TIDEMARK_STORE"):
+        store = mistakes.convert("TIDEMARK_STORE", said, values.store_url, store)
+    if said := overrides.get("broker"):
+        broker = mistakes.convert("--broker", said, values.broker_url, broker)
+    if said := overrides.get("store"):
+        store = mistakes.convert("--store", said, values.store_url, store)
+
+    config = Config(
+        group=group,
+        broker=broker,
+        store=store,
+        topics=read_topics(top.section("topics")),
+        join=read_join(top.section("join")),
+        timing=read_timing(top.section("timing")),
+        privacy=read_privacy(top.section("privacy"), folder, env, mistakes),
+        web=_read_web(top.section("web"), env, overrides, mistakes),
+        kafka=read_kafka(top.section("kafka"), folder, env),
+        rules=read_rules(top),
+        channels=read_channels(top, env),
+    )
+    top.finish()
+    return config
+
+
+def _read_web(section: Section, env: Mapping[str, str], overrides: Overrides, mistakes: Mistakes) -> WebConfig:
+    host = section.take("host", values.text, DEFAULT_WEB_HOST)
+    asked = section.take("port", values.port, 0)
+    section.finish()
+    if said := env.get("TIDEMARK_WEB_PORT"):
+        asked = mistakes.convert("TIDEMARK_WEB_PORT", said, values.port, asked)
+    if (option := overrides.get("web_port")) is not None:
+        asked = mistakes.convert("--web-port", option, values.port, asked)
+    if option := overrides.get("web_host"):
+        host = mistakes.convert("--web-host", option, values.text, host)
+    return WebConfig(host=host, port=asked or DEFAULT_WEB_PORT, port_was_asked=bool(asked))

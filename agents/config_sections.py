@@ -1,0 +1,180 @@
+"""The parts of the configuration as values: each is frozen, complete and already checked.
+
+Durations are whole milliseconds (`_ms`), sizes are bytes. Secrets never show in a `repr`.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from alerting.alert import Severity
+
+DEFAULT_PARTITIONS = 4
+"""Has many divisors nearby and lets four workers share a shop's traffic; choose 12 or 24 for more."""
+DEFAULT_REPLICATION = 1
+
+DEFAULT_EMIT_INTERVAL_MS = 1_000
+DEFAULT_CHECKPOINT_INTERVAL_MS = 1_000
+
+DEFAULT_WEB_HOST = "127.0.0.1"
+DEFAULT_WEB_PORT = 6066
+
+DEFAULT_SESSION_TIMEOUT_MS = 10_000
+DEFAULT_HEARTBEAT_INTERVAL_MS = 3_000
+DEFAULT_MAX_FETCH_BYTES = 4 * 2**20
+
+SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+CHANNEL_TYPES = ("terminal", "webhook")
+DEFAULT_MIN_SEVERITY: Mapping[str, Severity] = {"terminal": "minor", "webhook": "major"}
+"""What a channel lets through by default: minor alerts disturb nobody."""
+
+LEAST_HASH_KEY_BYTES = 16
+DEVELOPMENT_HASH_KEY = b"tidemark development key"
+"""Used where no key is configured, so that all runs at once; known to everybody, thus no protection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicsConfig:
+    """Names of all topics, and how those that are missing get created."""
+
+    prefix: str = ""
+    partitions: int = DEFAULT_PARTITIONS
+    replication: int = DEFAULT_REPLICATION
+
+    @property
+    def impressions(self) -> str:
+        return self.prefix + "impressions"
+
+    @property
+    def clicks(self) -> str:
+        return self.prefix + "clicks"
+
+    @property
+    def inferences(self) -> str:
+        return self.prefix + "inferences"
+
+    @property
+    def outcomes(self) -> str:
+        return self.prefix + "outcomes"
+
+    @property
+    def changes(self) -> str:
+        return self.prefix + "changes"
+
+    @property
+    def windows(self) -> str:
+        return self.prefix + "tidemark.windows"
+
+    @property
+    def alerts(self) -> str:
+        return self.prefix + "tidemark.alerts"
+
+    @property
+    def dead_letters(self) -> str:
+        return self.prefix + "tidemark.dead_letters"
+
+    @property
+    def partials(self) -> str:
+        return self.prefix + "tidemark.partials"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The topics that other systems write."""
+        return (self.impressions, self.clicks, self.inferences, self.outcomes, self.changes)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The topics that tidemark writes."""
+        return (self.windows, self.alerts, self.dead_letters, self.partials)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimingConfig:
+    """How often things happen by the clock."""
+
+    emit_interval_ms: int = DEFAULT_EMIT_INTERVAL_MS
+    checkpoint_interval_ms: int = DEFAULT_CHECKPOINT_INTERVAL_MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrivacyConfig:
+    """The key of the hash that stands for a person in Redis and in checkpoints."""
+
+    secret: bytes = field(default=DEVELOPMENT_HASH_KEY, repr=False)
+
+    @property
+    def hash_key(self) -> bytes:
+        """The key itself: always 16 bytes, whatever the length of the secret."""
+        return hashlib.blake2b(self.secret, digest_size=16, person=b"tidemark-pairs").digest()
+
+    @property
+    def is_development_key(self) -> bool:
+        return self.secret == DEVELOPMENT_HASH_KEY
+
+    @property
+    def warning(self) -> str:
+        """Why the key protects nobody, for the log; empty where it does."""
+        if not self.is_development_key:
+            return ""
+        return (
+            "no hash key is configured: the development key is used, so hashed user ids can be guessed; "
+            "set TIDEMARK_HASH_KEY or privacy.hash_key_file"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebConfig:
+    """Where the console, the API and the probes listen."""
+
+    host: str = DEFAULT_WEB_HOST
+    port: int = DEFAULT_WEB_PORT
+    port_was_asked: bool = False
+    """True where file, environment or command line name the port: it being taken is then an error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityConfig:
+    """How connections to Kafka are encrypted and who we are there."""
+
+    protocol: str = "PLAINTEXT"
+    mechanism: str = "PLAIN"
+    username: str = ""
+    password: str = field(default="", repr=False)
+    cafile: str = ""
+
+    @property
+    def uses_sasl(self) -> bool:
+        return self.protocol.startswith("SASL_")
+
+    @property
+    def uses_tls(self) -> bool:
+        return self.protocol.endswith("SSL")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaConfig:
+    """The Kafka client's own settings."""
+
+    session_timeout_ms: int = DEFAULT_SESSION_TIMEOUT_MS
+    heartbeat_interval_ms: int = DEFAULT_HEARTBEAT_INTERVAL_MS
+    max_fetch_bytes: int = DEFAULT_MAX_FETCH_BYTES
+    security: SecurityConfig = field(default_factory=SecurityConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelConfig:
+    """One way on which alerts leave."""
+
+    type: str
+    name: str
+    min_severity: Severity
+    url: str = field(default="", repr=False)
+    """Of a webhook; may carry a token, thus not in the `repr`."""
+    secret: str | None = field(default=None, repr=False)
+    """Signs what a webhook is sent; None for unsigned."""
+
+
+DEFAULT_CHANNELS = (ChannelConfig(type="terminal", name="terminal", min_severity=DEFAULT_MIN_SEVERITY["terminal"]),)
+"""Where the configuration names no channels; an empty list means none."""

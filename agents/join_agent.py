@@ -1,0 +1,123 @@
+"""The join agent: impressions and clicks in, partials out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from agents.custodian import Custodian
+from agents.join_state import JoinState
+from agents.metrics import Metrics
+from agents.transports.consumer import BatchConsumer
+from tables.checkpoint import CheckpointStore
+from tables.errors import StoreError
+from tables.watermark import UNKNOWN, reached
+
+MAX_CLOCK_STEP_MS = 1_000
+QUIET_S = 2.0
+HINTS = "watermarks"
+HINTS_EVERY_S = 1.0
+
+
+class JoinAgent:
+    """Feeds the partitions that this worker owns, and lets their time pass."""
+
+    def __init__(
+        self,
+        custodian: Custodian[JoinState],
+        consumer: Callable[[], BatchConsumer],
+        store: CheckpointStore,
+        sources: Callable[[], int],
+        metrics: Metrics,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.custodian = custodian
+        self._consumer = consumer
+        self._store = store
+        self._sources = sources
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._ticked_at = monotonic()
+        self._hinted_at = self._ticked_at
+        self._heard_at: dict[TP, float] = {}
+        self._elsewhere: dict[int, tuple[int, bool]] = {}
+        self.clock_ms = 0
+
+    async def run(self, stream: Any) -> None:
+        """The agent's body: acknowledgements come with the checkpoints."""
+        async for event in stream.noack().events():
+            batch = event.value
+            if self.custodian.take(event.message) is not None:
+                now = self._monotonic()
+                for section in batch.sections:
+                    self._heard_at[TP(section.topic, batch.partition)] = now
+
+    async def tick(self) -> None:
+        """Let time pass on a live broker.
+
+        The clock is supervised: it advances by at most a second at a time, however long this process was paused, and
+        a quiet input counts as idle only while the broker, asked now, confirms that nothing is left to be read of it.
+        """
+        now = self._monotonic()
+        self.clock_ms += min(int((now - self._ticked_at) * 1000), MAX_CLOCK_STEP_MS)
+        self._ticked_at = now
+        consumer = self._consumer()
+        owned = [(TP(topic, p), held) for p, held in self.custodian.held.items() for topic in self.custodian.topics]
+        quiet = {tp for tp, _ in owned if now - self._heard_at.get(tp, 0.0) > QUIET_S and not consumer.in_flight(tp)}
+        try:
+            read_to_end = await consumer.at_end(quiet) if quiet else set()
+        except (KafkaError, TimeoutError):
+            read_to_end = set()
+        for tp, held in owned:
+            if tp not in read_to_end or consumer.in_flight(tp) or consumer.stalled:
+                held.state.clock_ms = max(held.state.clock_ms, self.clock_ms)
+                held.state.touch(tp.topic)
+            end = consumer.highwater(tp)
+            if end is not None:
+                lag = max(0, end - held.positions[tp.topic])
+                self._metrics.consumer_lag.labels(tp.topic, str(tp.partition)).set(lag)
+        await self._exchange_hints(now)
+        known = {**self._elsewhere, **self._here()}
+        others = reached(known.values()) if len(known) >= self._sources() else UNKNOWN
+        for held in self.custodian.held.values():
+            held.state.tick(self.clock_ms, others)
+
+    def tick_replay(self) -> None:
+        """Let time pass in a replay: the clock is what the latest records of any partition say."""
+        states = [held.state for held in self.custodian.held.values()]
+        clock = max((state.clock_ms for state in states), default=0)
+        others = reached((state.watermark, state.idle) for state in states if state.has_data)
+        for state in states:
+            state.tick(clock, others)
+
+    async def checkpoint_replay(self) -> None:
+        """Checkpoint, in the order of the partitions, those that have seen data."""
+        for _, held in sorted(self.custodian.held.items()):
+            if held.state.has_data:
+                await self.custodian.checkpoint(held)
+
+    def finish(self) -> None:
+        """The input has ended."""
+        for held in self.custodian.held.values():
+            held.state.finish()
+
+    def _here(self) -> dict[int, tuple[int, bool]]:
+        return {p: (held.state.watermark, held.state.idle) for p, held in self.custodian.held.items()}
+
+    async def _exchange_hints(self, now: float) -> None:
+        """Tell the other workers how far these partitions are, and learn it of theirs; losing this loses nothing."""
+        if now - self._hinted_at < HINTS_EVERY_S or self._consumer().stalled:
+            return
+        self._hinted_at = now
+        try:
+            for partition, known in self._here().items():
+                await self._store.hint(HINTS, str(partition), msgspec.msgpack.encode(known))
+            told = await self._store.hints(HINTS)
+        except StoreError:
+            return
+        self._elsewhere = {int(p): tuple(msgspec.msgpack.decode(value)) for p, value in told.items()}

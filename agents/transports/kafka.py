@@ -1,0 +1,229 @@
+"""The Kafka transport: Faust's aiokafka driver with batches instead of records.
+
+This module owns what Faust and aiokafka keep private. What it relies on is listed in
+`tests/agents/transports/test_contract.py`, which breaks when an upgrade moves any of it:
+
+- Faust: `AIOKafkaConsumerThread._create_worker_consumer`, `call_thread`, `_ensure_consumer`, the rebalance listener;
+- aiokafka: `AIOKafkaConsumer._fetcher._records`, `FetchResult._partition_records` and `getall`,
+  `PartitionRecords._consumer_record`, `_coordinator.fetch_committed_offsets`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
+
+import aiokafka
+from aiokafka.consumer.fetcher import Fetcher, FetchResult
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from agents.transports.batch import Section
+from agents.transports.consumer import BatchConsumer, Position
+
+FETCH_WAIT_MS = 200
+MAX_FETCH_BYTES = 32 * 1024 * 1024
+
+
+def _as_fetched(_tp: TopicPartition, record: Any) -> Any:
+    """Stands in for `PartitionRecords._consumer_record`: building a ConsumerRecord costs eight times the parsing."""
+    return record
+
+
+async def fetch_raw(fetcher: Fetcher, partitions: Collection[TopicPartition], timeout: float) -> dict[TP, Section]:
+    """Like `Fetcher.fetched_records` without a limit, yet handing out aiokafka's parsed records as they are."""
+    if fetcher._subscriptions.reassignment_in_progress:
+        await fetcher._subscriptions.wait_for_assignment()
+    drained = _drain(fetcher, partitions)
+    if drained or not timeout:
+        return drained
+    waiter = fetcher._create_fetch_waiter()
+    done, _ = await asyncio.wait([waiter], timeout=timeout)
+    if not done or fetcher._closed:
+        waiter.cancel()
+        return {}
+    waiter.result()
+    return _drain(fetcher, partitions)
+
+
+def _drain(fetcher: Fetcher, partitions: Collection[TopicPartition]) -> dict[TP, Section]:
+    drained: dict[TP, Section] = {}
+    for tp in list(fetcher._records):
+        if tp not in partitions:
+            if not fetcher._subscriptions.is_assigned(tp):
+                del fetcher._records[tp]
+            continue
+        result = fetcher._records[tp]
+        if type(result) is not FetchResult:
+            if drained:
+                break  # the error is raised at the next call, when nothing else would be lost with it
+            del fetcher._records[tp]
+            fetcher._notify(fetcher._wait_consume_future)
+            result.check_raise()
+            continue
+        partition_records = result._partition_records
+        if partition_records is not None:
+            partition_records._consumer_record = _as_fetched
+        records = result.getall()
+        del fetcher._records[tp]
+        fetcher._notify(fetcher._wait_consume_future)
+        if records:
+            offsets: Any = [record.offset for record in records]
+            if offsets[-1] - offsets[0] == len(offsets) - 1:
+                offsets = range(offsets[0], offsets[-1] + 1)
+            values = [record.value for record in records]
+            drained[TP(tp.topic, tp.partition)] = Section(
+                tp.topic, offsets, values, partition_records.next_fetch_offset
+            )
+    return drained
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """aiokafka's consumer in its own thread and loop."""
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
+        conf = self.app.conf
+        # Ranges of equally partitioned topics fall together, so the partitions of a group meet in one worker.
+        self._assignor = RangePartitionAssignor
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[RangePartitionAssignor],
+            enable_auto_commit=False,
+            auto_offset_reset=conf.consumer_auto_offset_reset,
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            fetch_max_bytes=MAX_FETCH_BYTES,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            check_crcs=conf.broker_check_crcs,
+            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+            connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
+            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+        )
+
+    async def fetch(self, partitions: set[TP], timeout: float) -> dict[TP, Section]:
+        """See `BatchConsumer.fetch`."""
+        found: dict[TP, Section] = await self.call_thread(
+            self._fetch, {TopicPartition(*tp) for tp in partitions}, timeout
+        )
+        return found
+
+    async def _fetch(self, partitions: set[TopicPartition], timeout: float) -> dict[TP, Section]:
+        # Queued before the flow was stopped and run after it, this would wait for an assignment that waits for it.
+        if not self.consumer.flow_active:
+            return {}
+        consumer = self._ensure_consumer()
+        if consumer._closed or consumer._fetcher._closed:
+            raise ConsumerStoppedError
+        with consumer._fetcher._subscriptions.fetch_context():
+            return await fetch_raw(consumer._fetcher, partitions, timeout)
+
+    async def commit_positions(self, positions: Mapping[TP, Position]) -> bool:
+        """See `BatchConsumer.commit_positions`."""
+        done: bool = await self.call_thread(self._commit_positions, dict(positions))
+        return done
+
+    async def _commit_positions(self, positions: Mapping[TP, Position]) -> bool:
+        consumer = self._ensure_consumer()
+        assigned = consumer.assignment()
+        offsets = {
+            TopicPartition(*tp): OffsetAndMetadata(position.offset, position.note)
+            for tp, position in positions.items()
+            if TopicPartition(*tp) in assigned
+        }
+        try:
+            if offsets:
+                await consumer.commit(offsets)
+        except KafkaError as error:
+            # Rebalancing, fenced or out of reach: the positions in the store are what counts; the next commit tries again.
+            self.log.info("committing offsets failed: %r", error)
+            return False
+        return True
+
+    async def committed_positions(self, partitions: Collection[TP]) -> dict[TP, Position]:
+        """See `BatchConsumer.committed_positions`."""
+        found: dict[TP, Position] = await self.call_thread(self._committed_positions, list(partitions))
+        return found
+
+    async def _committed_positions(self, partitions: Collection[TP]) -> dict[TP, Position]:
+        coordinator = self._ensure_consumer()._coordinator
+        found = await coordinator.fetch_committed_offsets([TopicPartition(*tp) for tp in partitions])
+        return {
+            TP(tp.topic, tp.partition): Position(stored.offset, stored.metadata or "")
+            for tp, stored in found.items()
+            if stored.offset >= 0
+        }
+
+    async def seek_all(self, offsets: Mapping[TP, int]) -> None:
+        """See `BatchConsumer.seek_all`."""
+        await self.call_thread(self._seek_all, dict(offsets))
+
+    async def _seek_all(self, offsets: Mapping[TP, int]) -> None:
+        consumer = self._ensure_consumer()
+        for tp, offset in offsets.items():
+            consumer.seek(TopicPartition(*tp), offset)
+
+    async def at_end(self, partitions: Collection[TP]) -> set[TP]:
+        """See `BatchConsumer.at_end`."""
+        found: set[TP] = await self.call_thread(self._at_end, list(partitions))
+        return found
+
+    async def _at_end(self, partitions: Collection[TP]) -> set[TP]:
+        consumer = self._ensure_consumer()
+        assigned = consumer.assignment()
+        asked = [TopicPartition(*tp) for tp in partitions if TopicPartition(*tp) in assigned]
+        if not asked:
+            return set()
+        ends = await consumer.end_offsets(asked)
+        return {TP(tp.topic, tp.partition) for tp in asked if await consumer.position(tp) >= ends[tp]}
+
+    async def begin_offsets(self, partitions: Collection[TP]) -> dict[TP, int]:
+        """The oldest offsets still there."""
+        found = await self.call_thread(
+            self._ensure_consumer().beginning_offsets, [TopicPartition(*tp) for tp in partitions]
+        )
+        return {TP(tp.topic, tp.partition): offset for tp, offset in found.items()}
+
+
+class KafkaConsumer(BatchConsumer, driver.Consumer):
+    """The consumer on the app's side of the thread."""
+
+    _thread: ConsumerThread
+    transient_errors: ClassVar[tuple[type[BaseException], ...]] = (KafkaError,)
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def fetch(self, partitions: set[TP], timeout: float) -> dict[TP, Section]:
+        return await self._thread.fetch(partitions, timeout)
+
+    async def commit_positions(self, positions: Mapping[TP, Position]) -> bool:
+        return await self._thread.commit_positions(positions)
+
+    async def committed_positions(self, partitions: Collection[TP]) -> dict[TP, Position]:
+        return await self._thread.committed_positions(partitions)
+
+    async def seek_all(self, offsets: Mapping[TP, int]) -> None:
+        await self._thread.seek_all(offsets)
+
+    async def at_end(self, partitions: Collection[TP]) -> set[TP]:
+        return await self._thread.at_end(partitions)
+
+    async def begin_offsets(self, partitions: Collection[TP]) -> dict[TP, int]:
+        """The oldest offsets still there."""
+        return await self._thread.begin_offsets(partitions)
+
+
+class Transport(driver.Transport):
+    """Registered for the scheme `kafka`."""
+
+    Consumer = KafkaConsumer

@@ -1,0 +1,101 @@
+"""The worker's HTTP server: probes and metrics."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import orjson
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from agents.config import WebConfig
+from agents.health import Health
+from agents.metrics import Metrics
+from tables.errors import RunError
+
+log = logging.getLogger("tidemark.web")
+
+PORTS_TRIED = 100
+
+
+class WebServer:
+    """Serves /livez, /readyz and /metrics."""
+
+    def __init__(self, config: WebConfig, metrics: Metrics, health: Health) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._health = health
+        self._runner: web.AppRunner | None = None
+        self.port = config.port
+
+    async def start(self) -> None:
+        """Listen. Where nobody asked for the port and it is taken, the next free one is used.
+
+        Raises RunError where the port was asked for and is taken.
+        """
+        listener = self._listen()
+        self.port = listener.getsockname()[1]
+        app = web.Application(middlewares=[problems])
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._show_metrics)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener).start()
+        log.info("listening on http://%s:%s", self._config.host, self.port)
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    def _listen(self) -> socket.socket:
+        config = self._config
+        tries = 1 if config.port_was_asked else PORTS_TRIED
+        for port in range(config.port, min(config.port + tries, 65_536)):
+            try:
+                return socket.create_server((config.host, port))
+            except OSError as error:
+                refusal = error
+        hint = "choose another one with --web-port" if config.port_was_asked else "all ports above it are taken too"
+        raise RunError(f"cannot listen on {config.host}:{config.port}: {refusal.strerror}; {hint}")
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return _verdict(self._health.why_not_live())
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return _verdict(self._health.why_not_ready())
+
+    async def _show_metrics(self, _: web.Request) -> web.Response:
+        return web.Response(
+            body=self._metrics.exposition(),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+
+def _verdict(reasons: list[str]) -> web.Response:
+    body = {"status": "unavailable" if reasons else "ok", "reasons": reasons}
+    return web.Response(body=orjson.dumps(body), status=503 if reasons else 200, content_type="application/json")
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors as RFC 9457 problem details."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        body = {
+            "type": "about:blank",
+            "title": error.reason,
+            "status": error.status,
+            "instance": request.path,
+        }
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return web.Response(
+            body=orjson.dumps(body),
+            status=error.status,
+            headers=headers,
+            content_type="application/problem+json",
+        )

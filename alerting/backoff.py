@@ -1,0 +1,44 @@
+"""How often, and how far apart, a delivery is tried again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from tables.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Exponential back-off with full jitter: a receiver that comes back is not met by all at one instant.
+
+    The wait after attempt n is uniform in [0, min(`cap_s`, `base_s` * 2**(n-1))]. A receiver that asks for a
+    longer one gets it, up to `retry_after_cap_s`. No attempt begins later than `budget_s` after the first.
+    """
+
+    tries: int = 6
+    budget_s: float = 300.0
+    base_s: float = 1.0
+    cap_s: float = 60.0
+    retry_after_cap_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        if self.tries < 1:
+            raise ConfigError(f"tries: expected at least 1, got {self.tries}")
+        for name in ("budget_s", "base_s", "cap_s", "retry_after_cap_s"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name}: expected seconds from 0, got {getattr(self, name)!r}")
+
+    def wait(
+        self, attempt: int, elapsed_s: float, rng: random.Random, retry_after_s: float | None = None
+    ) -> float | None:
+        """Seconds from failed attempt number `attempt` (from 1) to the next one; None: give up.
+
+        `elapsed_s` is the time since the first attempt began, `retry_after_s` what the receiver asked for.
+        """
+        if attempt >= self.tries:
+            return None
+        wait = rng.uniform(0.0, min(self.cap_s, self.base_s * 2.0 ** min(attempt - 1, 60)))
+        if retry_after_s is not None:
+            wait = max(wait, min(retry_after_s, self.retry_after_cap_s))
+        return wait if elapsed_s + wait <= self.budget_s else None

@@ -1,0 +1,93 @@
+"""The watermark of one partition: how far event time has surely come on both of its inputs.
+
+It is the smaller of the inputs' (newest event time - out-of-orderness); an idle input stops holding it back,
+and it never goes down. Idleness is judged on a *clock* that the caller gives: arrival times in a replay,
+a supervised wall clock on a live broker (see `agents.join_agent`), so that a stalled worker is never taken
+for a silent input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNKNOWN = -(2**60)
+"""Event time before the first event; far from every real time, yet safe to add to and to divide."""
+
+_NEVER_HOLDS = 2**60
+
+IMPRESSIONS, CLICKS = 0, 1
+
+Times = NDArray[np.int64]
+
+
+def reached(partitions: Iterable[tuple[int, bool]]) -> int:
+    """How far event time has come over (watermark, whether idle) of all partitions; idle ones hold nothing back."""
+    known = list(partitions)
+    awake = [value for value, idle in known if not idle]
+    return min(awake) if awake else max((value for value, _ in known), default=UNKNOWN)
+
+
+class Watermark:
+    """Running watermark over two inputs."""
+
+    __slots__ = ("_high", "_idle_after", "_out_of_orderness", "_seen", "value")
+
+    def __init__(self, out_of_orderness_ms: int, idle_after_ms: int, clock_ms: int) -> None:
+        self._out_of_orderness = out_of_orderness_ms
+        self._idle_after = idle_after_ms
+        self._high = [UNKNOWN, UNKNOWN]
+        self._seen = [clock_ms, clock_ms]
+        self.value = UNKNOWN
+
+    def advance(self, is_click: NDArray[np.bool_], time: Times, clock: Times | int) -> Times:
+        """Take in events in their order of arrival; returns the watermark after each, shape (n,), int64 ms.
+
+        `clock` is the arrival clock at each event (non-decreasing), or one value for all of them.
+        """
+        clocks = np.broadcast_to(np.asarray(clock, dtype=np.int64), time.shape)
+        holds = []
+        for side, mine in ((IMPRESSIONS, ~is_click), (CLICKS, is_click)):
+            high = np.maximum.accumulate(np.where(mine, time, self._high[side]))
+            np.maximum(high, self._high[side], out=high)
+            seen = np.maximum.accumulate(np.where(mine, clocks, self._seen[side]))
+            holds.append(np.where(clocks - seen > self._idle_after, _NEVER_HOLDS, high))
+            self._high[side] = int(high[-1])
+            self._seen[side] = max(self._seen[side], int(seen[-1]))
+        marks: Times = np.minimum(holds[0], holds[1]) - self._out_of_orderness
+        np.maximum.accumulate(marks, out=marks)
+        np.maximum(marks, self.value, out=marks)
+        self.value = int(marks[-1])
+        return marks
+
+    def tick(self, clock: int) -> int:
+        """Let the clock move without an event: an input may have become idle. Returns the watermark."""
+        awake = [high for high, seen in zip(self._high, self._seen, strict=True) if clock - seen <= self._idle_after]
+        hold = min(awake) if awake else max(self._high)
+        self.value = max(self.value, hold - self._out_of_orderness)
+        return self.value
+
+    def touch(self, side: int, clock: int) -> None:
+        """Say that an input is not known to be at its end, so that it does not count as idle."""
+        self._seen[side] = max(self._seen[side], clock)
+
+    def is_idle(self, clock: int) -> bool:
+        """Whether both inputs are idle: then this partition must not hold the others back."""
+        return all(clock - seen > self._idle_after for seen in self._seen)
+
+    def lift(self, value: int) -> None:
+        """Raise the watermark to what the other partitions have reached."""
+        self.value = max(self.value, value)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps; the clock is left out, for it means nothing to the next owner."""
+        return {"value": self.value, "high": list(self._high)}
+
+    def restore(self, state: dict[str, Any], clock_ms: int) -> None:
+        """Continue from `state`; both inputs count as just seen."""
+        self.value = int(state["value"])
+        self._high = [int(high) for high in state["high"]]
+        self._seen = [clock_ms, clock_ms]

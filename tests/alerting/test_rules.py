@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alerting.rules import DEFAULT_RULES, Rule, parse_rule, parse_rules
+from tables.errors import ConfigError
+from tests.alerting.samples import minute
+
+
+def a_rule(**keys: Any) -> Rule:
+    return parse_rule({"name": "r", "expr": "ctr < 5%"} | keys)
+
+
+def test_without_configuration_a_ctr_under_five_percent_for_two_minutes_is_major() -> None:
+    (rule,) = DEFAULT_RULES
+    assert rule == Rule(
+        name="ctr-low",
+        expression="ctr < 5%",
+        metric="ctr",
+        comparison="<",
+        threshold=0.05,
+        minimum=500,
+        for_ms=120_000,
+        keep_firing_for_ms=60_000,
+        settle_ms=60_000,
+        severity="major",
+        model="*",
+        version="*",
+    )
+
+
+def test_every_key_has_its_place() -> None:
+    rule = parse_rule(
+        {
+            "name": "search ctr",
+            "expr": "ctr <= 0.02",
+            "for": "5m",
+            "keep_firing_for": "2m",
+            "settle": 0,
+            "min_impressions": 2000,
+            "severity": "critical",
+            "model": "search-*",
+            "version": "2*",
+            "labels": {"team": "search", "area": "web"},
+            "owner": "ann@example.com",
+            "runbook": "https://wiki.example.com/ctr",
+        }
+    )
+    assert rule == Rule(
+        name="search ctr",
+        expression="ctr <= 0.02",
+        comparison="<=",
+        threshold=0.02,
+        for_ms=300_000,
+        keep_firing_for_ms=120_000,
+        settle_ms=0,
+        minimum=2000,
+        severity="critical",
+        model="search-*",
+        version="2*",
+        labels=(("area", "web"), ("team", "search")),
+        owner="ann@example.com",
+        runbook="https://wiki.example.com/ctr",
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({"treshold": 5}, "rules[0]: unknown key 'treshold'; expected some of name, expr"),
+        ({"severty": "major"}, "rules[0]: unknown key 'severty' (did you mean 'severity'?)"),
+        ({5: "x"}, "rules[0]: unknown key 5;"),
+        ({"name": ""}, "rules[0].name: expected 1 to 100 printable characters"),
+        ({"name": "a\nb"}, "rules[0].name: expected 1 to 100 printable characters"),
+        ({"name": 7}, "rules[0].name: expected text"),
+        ({"expr": "cvr < 5%"}, "rules[0].expr: unknown metric 'cvr'; expected ctr"),
+        ({"expr": "ctr"}, "rules[0].expr: expected a metric, one of < <= > >=, and a number"),
+        ({"expr": "ctr = 5%"}, "rules[0].expr: expected a metric, one of"),
+        ({"expr": "ctr < five"}, "got 'five' for the number"),
+        ({"expr": "ctr < 5"}, "rules[0].expr: expected a threshold from 0 to 1 or from 0% to 100%, got 5"),
+        ({"expr": "ctr < nan"}, "expected a threshold from 0 to 1"),
+        ({"expr": "ctr < -1%"}, "expected a threshold from 0 to 1"),
+        ({"expr": "ctr < 1e9999999%"}, "rules[0].expr: expected"),
+        ({"expr": "ctr < 0"}, "which never holds"),
+        ({"expr": "ctr <= 100%"}, "which always holds"),
+        ({"expr": 0.05}, "rules[0].expr: expected text"),
+        ({"for": "soon"}, "rules[0].for: expected a duration"),
+        ({"settle": -1}, "rules[0].settle: expected a duration"),
+        ({"min_impressions": 1.5}, "rules[0].min_impressions: expected a whole number from 0"),
+        ({"min_impressions": True}, "rules[0].min_impressions: expected a whole number from 0"),
+        ({"severity": "urgent"}, "rules[0].severity: expected critical, major or minor, got 'urgent'"),
+        ({"severity": []}, "rules[0].severity: expected critical, major or minor"),
+        ({"model": ""}, "rules[0].model: expected a glob"),
+        ({"version": 3}, "rules[0].version: expected text (put it in quotes), got 3"),
+        ({"labels": ["a"]}, "rules[0].labels: expected a mapping"),
+        ({"labels": {"tier": 1}}, "rules[0].labels.tier: expected text"),
+        ({"labels": {1: "tier"}}, "rules[0].labels: expected a text as name"),
+        ({"owner": None}, "rules[0].owner: expected text"),
+    ],
+)
+def test_a_mistake_is_named_with_its_field_and_what_was_expected(keys: dict[Any, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        parse_rule({"name": "r", "expr": "ctr < 5%"} | keys)
+
+
+@pytest.mark.parametrize(("missing"), ["name", "expr"])
+def test_name_and_expression_are_required(missing: str) -> None:
+    keys = {"name": "r", "expr": "ctr < 5%"}
+    del keys[missing]
+    with pytest.raises(ConfigError, match=rf"^rules\[4\]\.{missing}: expected, but missing"):
+        parse_rule(keys, "rules[4]")
+
+
+@pytest.mark.parametrize("entry", [None, "ctr < 5%", ["ctr < 5%"]])
+def test_a_rule_is_a_mapping(entry: object) -> None:
+    with pytest.raises(ConfigError, match=r"^rules\[0\]: expected a mapping"):
+        parse_rule(entry)
+
+
+def test_two_rules_cannot_share_a_name() -> None:
+    twice = [{"name": "low", "expr": "ctr < 5%"}, {"name": "low", "expr": "ctr < 4%"}]
+    with pytest.raises(ConfigError, match=r"^rules\[1\]\.name: expected a name of its own, got 'low' again"):
+        parse_rules(twice)
+
+
+@pytest.mark.parametrize("items", [{"name": "r"}, "r", None])
+def test_rules_are_a_list(items: object) -> None:
+    with pytest.raises(ConfigError, match=r"^rules: expected a list"):
+        parse_rules(items)
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "selected"),
+    [
+        ("search-web", "2.1", True),
+        ("search-web", "3", False),
+        ("Search-web", "2", False),
+        ("home", "2", False),
+    ],
+)
+def test_globs_select_models_and_versions(model: str, version: str, selected: bool) -> None:
+    assert a_rule(model="search-*", version="2*").selects(model, version) is selected
+
+
+@pytest.mark.parametrize(
+    ("expr", "holds_at"),
+    [("ctr < 5%", [40]), ("ctr <= 5%", [40, 50]), ("ctr > 5%", [60]), ("ctr >= 5%", [50, 60])],
+)
+def test_the_four_comparisons_around_the_threshold(expr: str, holds_at: list[int]) -> None:
+    rule = a_rule(expr=expr)
+    values = {clicks: rule.value_of(minute(0, clicks)) for clicks in (40, 50, 60)}
+    assert [clicks for clicks, value in values.items() if value is not None and rule.holds(value)] == holds_at
+
+
+@given(thousandths=st.integers(1, 999), times=st.integers(1, 1000))
+def test_a_ctr_that_is_exactly_the_threshold_is_not_below_it(thousandths: int, times: int) -> None:
+    """4.1 % as people write it and 41 clicks in 1,000 are the same number, with no rounding between them."""
+    percent = Fraction(thousandths, 10)
+    rule = a_rule(expr=f"ctr < {float(percent)}%", min_impressions=1)
+    value = rule.value_of(minute(0, thousandths * times, 1000 * times))
+    assert value is not None
+    assert not rule.holds(value)
+    assert a_rule(expr=f"ctr <= {thousandths / 1000}", min_impressions=1).holds(value)
+
+
+@pytest.mark.parametrize(("impressions", "minimum"), [(499, 500), (0, 0)])
+def test_too_few_impressions_have_no_value(impressions: int, minimum: int) -> None:
+    assert a_rule(min_impressions=minimum).value_of(minute(0, 0, impressions)) is None
+
+
+def test_just_enough_impressions_have_one() -> None:
+    assert a_rule(min_impressions=500).value_of(minute(0, 5, 500)) == 0.01
