@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import faust
+from faust.types import TP
 
 from agents.alerts_agent import make_notifier, run_alerts
 from agents.config import Config, KafkaConfig, load_config
@@ -218,18 +219,18 @@ def create_app(
     app.join_agent = JoinAgent(join, lambda: app.batch_consumer, redis, sources, app.metrics)
     app.windows = custodian("windows", (topics.partials,), lambda p: WindowsState(p, windows_setting))
 
-    @app.on_partitions_assigned.connect
-    async def assigned(_app: Any, *args: Any, **_: Any) -> None:
-        (partitions,) = args
+    async def assigned(_app: Any, partitions: set[TP], **_: Any) -> None:
         app.health.assigned = True
         join.assigned(partitions)
         app.windows.assigned(partitions)
 
-    @app.on_partitions_revoked.connect
-    async def revoked(_app: Any, *_args: Any, **_: Any) -> None:
+    async def revoked(_app: Any, _partitions: set[TP], **_: Any) -> None:
         app.health.assigned = False
         join.revoked()
         app.windows.revoked()
+
+    _connect(app.on_partitions_assigned, assigned)
+    _connect(app.on_partitions_revoked, revoked)
 
     @app.agent(app.topic(topics.impressions, topics.clicks, schema=BatchSchema()), name="join")
     async def join_agent(stream: Any) -> None:
@@ -247,12 +248,18 @@ def create_app(
         async def alerts_agent(stream: Any) -> None:
             await run_alerts(stream, notifier)
 
-        @app.on_before_shutdown.connect
-        async def close_notifier(_app: Any, *_args: Any, **_: Any) -> None:
+        async def close_notifier(_app: Any, **_: Any) -> None:
             await notifier.drain(timeout_s=5.0)
             await notifier.close()
 
+        _connect(app.on_before_shutdown, close_notifier)
+
     return app
+
+
+def _connect(signal: Any, handler: Callable[..., Any]) -> None:
+    # Weak by default, and these handlers are closures that nothing else holds; the signals' types know no arguments.
+    signal.connect(handler, weak=False)
 
 
 async def prepare_topics(config: Config) -> list[str]:

@@ -1,4 +1,4 @@
-"""The worker's metrics, in Prometheus' conventions: base units, `_total` for counters, no label that can grow without end.
+"""The worker's metrics, in Prometheus' conventions: base units, `_total` for counters, bounded labels.
 
 Every worker (app) has a registry of its own, so that several can live in one process.
 """
@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+
+disable_created_metrics()
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _RECORDS = (1, 10, 100, 1_000, 5_000, 20_000, 50_000, 200_000)
@@ -23,7 +32,7 @@ class Metrics:
         )
         self.dead_letters = Counter(
             "tidemark_dead_letters",
-            "Records that could not be used, by reason; late ones are among them. Look at the topic tidemark.dead_letters.",
+            "Records that could not be used, late ones included. Look at the topic tidemark.dead_letters.",
             ["topic", "reason"],
             registry=registry,
         )

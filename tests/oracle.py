@@ -1,4 +1,4 @@
-"""The contract's section 2, word for word and without a thought for speed: what every other implementation must equal."""
+"""The contract's section 2 word for word, without a thought for speed: what everything else must equal."""
 
 from __future__ import annotations
 

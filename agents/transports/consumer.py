@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from faust.transport.consumer import Consumer
 from faust.types import TP, Message
 from faust.types.tuples import ConsumerMessage
-from mode import Service
+from mode.services import ServiceT
 
 from agents.transports.batch import Batch, Section
 from agents.transports.in_flight import InFlight
@@ -152,10 +152,10 @@ class BatchConsumer(Consumer):
         limit = self._layout.max_in_flight
         return {tp for tp in self._get_active_partitions() if tp not in self._held and self.in_flight(tp) < limit}
 
-    async def _drain_messages(self, fetcher: Service) -> None:
+    async def _drain_messages(self, fetcher: ServiceT) -> None:
         while not (self.should_stop or fetcher.should_stop):
             if not self.flow_active:
-                await self.wait(self.can_resume_flow)
+                await self.can_resume_flow.wait()
                 continue
             generation = self.app.consumer_generation_id
             partitions = self._fetchable()
@@ -199,8 +199,9 @@ class BatchConsumer(Consumer):
             for tp, section in parts:
                 self._in_flight[tp].delivered(section.next_offset, len(section))
             tp, first = parts[0]
+            value: Any = batch
             message: Message = ConsumerMessage(
-                tp.topic, partition, first.next_offset - 1, time.time(), 0, None, None, batch, None, 0, 0, tp,
+                tp.topic, partition, first.next_offset - 1, time.time(), 0, None, None, value, None, 0, 0, tp,
                 generation_id=generation,
             )  # fmt: skip
             messages.append(message)

@@ -144,7 +144,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             if offsets:
                 await consumer.commit(offsets)
         except KafkaError as error:
-            # Rebalancing, fenced or out of reach: the positions in the store are what counts; the next commit tries again.
+            # Rebalancing, fenced or out of reach: the positions in the store are what counts.
             self.log.info("committing offsets failed: %r", error)
             return False
         return True

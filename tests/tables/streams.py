@@ -24,8 +24,8 @@ def random_stream(rng: random.Random, events: int = 60, disorder_ms: int = 20 * 
         event: Event = (
             Impression(user, item, time, rng.choice(models)) if rng.random() < 0.6 else Click(user, item, time)
         )
-        for _ in range(2 if rng.random() < 0.1 else 1):
-            stream.append((time + rng.randrange(disorder_ms + 1), event))
+        copies = 2 if rng.random() < 0.1 else 1
+        stream += [(time + rng.randrange(disorder_ms + 1), event) for _ in range(copies)]
     stream.sort(key=lambda pair: pair[0])
     return [event for _, event in stream]
 
