@@ -258,8 +258,8 @@ def create_app(
 
 
 def _connect(signal: Any, handler: Callable[..., Any]) -> None:
-    # Weak by default, and these handlers are closures that nothing else holds; the signals' types know no arguments.
-    signal.connect(handler, weak=False)
+    # The signals' types know nothing of the arguments that Faust sends along.
+    signal.connect(handler)
 
 
 async def prepare_topics(config: Config) -> list[str]:

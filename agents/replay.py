@@ -1,8 +1,8 @@
 """Running recorded events through the agents, in lockstep, so that the same recording always gives the same answers.
 
 The agents are the same as on Kafka; what differs is who drives them: events are appended in chunks, and after each
-chunk everything is applied, checkpointed and merged before the next one. Chunks end where the recording's clock has moved on,
-so rules see the windows as they would have at the time.
+chunk everything is applied, checkpointed and merged before the next one. Chunks end where the recording's clock has
+moved on, so rules see the windows as they would have at the time.
 """
 
 from __future__ import annotations
