@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any, TextIO
 
 from agents.config import ChannelConfig
 from agents.metrics import Metrics
+from agents.transports.batch import Section
 from alerting.alert import Alert
 from alerting.channels.base import Channel
 from alerting.channels.terminal import TerminalChannel
@@ -41,14 +43,40 @@ def make_notifier(configs: Sequence[ChannelConfig], metrics: Metrics, terminal: 
 
 
 async def run_alerts(stream: Any, notifier: Notifier) -> None:
-    """The agent's body: a batch is acknowledged when all of its alerts were delivered or given up."""
-    async for batch in stream:
-        for section in batch.sections:
-            for offset, value in zip(section.offsets, section.values, strict=True):
-                try:
-                    alert = Alert.from_json(value or b"")
-                except InputError as error:
-                    log.warning("%s offset %s is no alert: %s", section.topic, offset, error)
-                else:
-                    await notifier.submit(alert)
-        await notifier.drain(timeout_s=5.0)
+    """The agent's body: a batch is acknowledged when all of its alerts were delivered or given up.
+
+    The next ones are submitted meanwhile: a channel that is tried again must not hold up the others.
+    """
+    submitted: list[Any] = []
+    arrived = asyncio.Event()
+
+    async def acknowledge() -> None:
+        while True:
+            await arrived.wait()
+            arrived.clear()
+            events = submitted.copy()
+            submitted.clear()
+            while not await notifier.drain(timeout_s=60.0):
+                log.warning("alerts are waiting for their channels: %s", notifier.waiting())
+            for event in events:
+                event.ack()
+
+    acknowledging = asyncio.create_task(acknowledge(), name="acknowledge alerts")
+    try:
+        async for event in stream.noack().events():
+            for section in event.value.sections:
+                await _submit(section, notifier)
+            submitted.append(event)
+            arrived.set()
+    finally:
+        acknowledging.cancel()
+
+
+async def _submit(section: Section, notifier: Notifier) -> None:
+    for offset, value in zip(section.offsets, section.values, strict=True):
+        try:
+            alert = Alert.from_json(value or b"")
+        except InputError as error:
+            log.warning("%s offset %s is no alert: %s", section.topic, offset, error)
+        else:
+            await notifier.submit(alert)

@@ -32,6 +32,7 @@ from agents.transports.consumer import BatchConsumer, Layout
 from agents.web import WebServer
 from agents.windows_state import WindowsSetting, WindowsState
 from tables.checkpoint import CheckpointStore
+from tables.errors import BrokerUnavailable
 from tables.redis_store import RedisStore
 from tables.redis_url import parse_store_url
 
@@ -98,8 +99,12 @@ class TidemarkApp(faust.App):
         return consumer
 
     def partitions_of(self, topic: str) -> int:
-        """Number of partitions of a topic, 1 while it is not known."""
-        return self.consumer.topic_partitions(topic) or 1
+        """Number of partitions of a topic that this worker reads; known once partitions are assigned."""
+        count = self.consumer.topic_partitions(topic)
+        if not count:
+            # A guess would make windows final before all their partitions have spoken.
+            raise BrokerUnavailable(f"the broker does not say how many partitions {topic} has")
+        return count
 
     async def on_start(self) -> None:
         await self.store.open()
@@ -216,7 +221,7 @@ def create_app(
         return JoinState(partition, join_setting, app.join_agent.clock_ms if live else start_clock_ms)
 
     join: Custodian[JoinState] = custodian("join", (topics.impressions, topics.clicks), make_join_state)
-    app.join_agent = JoinAgent(join, lambda: app.batch_consumer, redis, sources, app.metrics)
+    app.join_agent = JoinAgent(join, lambda: app.batch_consumer, redis, sources, app.metrics, app.health)
     app.windows = custodian("windows", (topics.partials,), lambda p: WindowsState(p, windows_setting))
 
     async def assigned(_app: Any, partitions: set[TP], **_: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from agents.custodian import Custodian
+from agents.health import Health
 from agents.join_state import JoinState
 from agents.metrics import Metrics
 from agents.transports.consumer import BatchConsumer
@@ -20,6 +22,7 @@ from tables.watermark import UNKNOWN, reached
 
 MAX_CLOCK_STEP_MS = 1_000
 QUIET_S = 2.0
+ANSWER_S = 3.0
 HINTS = "watermarks"
 HINTS_EVERY_S = 1.0
 
@@ -34,6 +37,7 @@ class JoinAgent:
         store: CheckpointStore,
         sources: Callable[[], int],
         metrics: Metrics,
+        health: Health,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.custodian = custodian
@@ -41,6 +45,7 @@ class JoinAgent:
         self._store = store
         self._sources = sources
         self._metrics = metrics
+        self._health = health
         self._monotonic = monotonic
         self._ticked_at = monotonic()
         self._hinted_at = self._ticked_at
@@ -70,9 +75,12 @@ class JoinAgent:
         owned = [(TP(topic, p), held) for p, held in self.custodian.held.items() for topic in self.custodian.topics]
         quiet = {tp for tp, _ in owned if now - self._heard_at.get(tp, 0.0) > QUIET_S and not consumer.in_flight(tp)}
         try:
-            read_to_end = await consumer.at_end(quiet) if quiet else set()
-        except (KafkaError, TimeoutError):
+            read_to_end = await asyncio.wait_for(consumer.at_end(quiet), ANSWER_S) if quiet else set()
+        except (KafkaError, TimeoutError) as error:
             read_to_end = set()
+            self._health.broker_error = f"no answer about the ends of the topics: {error!r}"
+        else:
+            self._health.broker_error = None
         for tp, held in owned:
             if tp not in read_to_end or consumer.in_flight(tp) or consumer.stalled:
                 held.state.clock_ms = max(held.state.clock_ms, self.clock_ms)

@@ -20,6 +20,12 @@ from tables.join_policy import WINDOW_MS, JoinPolicy
 from tables.partials import Partial, PartialRow, encode_partial
 from tables.watermark import CLICKS, IMPRESSIONS, UNKNOWN
 
+ROWS_A_MESSAGE = 4_000
+"""Keeps a partial far below the megabyte that Kafka takes at once."""
+
+HEARTBEAT_MS = 10_000
+"""A partition that has nothing to tell repeats its watermark so often; its keys in the store live on with that."""
+
 
 @dataclass(frozen=True, slots=True)
 class JoinTopics:
@@ -68,7 +74,8 @@ class JoinState(PartitionState):
             setting.topics.clicks: {},
         }
         self._next_offset: dict[str, int] = {}
-        self._told = UNKNOWN - 1
+        self._told = UNKNOWN
+        self._told_at_ms: int | None = None
         self._touched = True
         self.has_data = False
         """Whether an event has ever been applied."""
@@ -104,7 +111,7 @@ class JoinState(PartitionState):
         self.clock_ms = max(self.clock_ms, clock_ms)
         before = self.table.watermark.value
         self.table.tick(self.clock_ms, others)
-        self._touched |= self.table.watermark.value != before
+        self._touched |= self.table.watermark.value != before or self._is_silent()
 
     def touch(self, topic: str) -> None:
         """The topic's partition is not known to be read to its end, so it is not idle."""
@@ -202,20 +209,34 @@ class JoinState(PartitionState):
             lag = self._setting.now_ms() - table.watermark.value
             metrics.watermark_lag.labels(partition).set(lag / 1000)
 
+    def _is_silent(self) -> bool:
+        return self._told_at_ms is None or self.clock_ms - self._told_at_ms >= HEARTBEAT_MS
+
     def _partials(self, steps: list[Step], epoch: int, number: int) -> list[Outgoing]:
         targets, messages = self._setting.targets(), []
+        silent = self._is_silent()
         for step in steps:
-            if not step.counts and step.watermark == self._told:
+            if not step.counts and step.watermark == self._told and not silent:
                 continue
-            self._told = step.watermark
+            # Only the last part of a step may move time on: the windows that it closes must have been told before.
+            before = self._told
+            self._told, self._told_at_ms = step.watermark, self.clock_ms
             rows: list[list[PartialRow]] = [[] for _ in range(targets)]
             for count in step.counts:
-                rows[target_of(count, targets)].append(
-                    PartialRow(*count.model, count.start, count.impressions, count.clicks)
-                )
-            for target in range(targets):
-                partial = Partial(self.partition, self._setting.sources(), epoch, number, step.watermark, rows[target])
-                messages.append(Outgoing(self._setting.topics.partials, None, encode_partial(partial), target))
+                row = PartialRow(*count.model, count.start, count.impressions, count.clicks)
+                rows[target_of(count, targets)].append(row)
+            for target, mine in enumerate(rows):
+                last = max(0, len(mine) - 1) // ROWS_A_MESSAGE * ROWS_A_MESSAGE
+                for begin in range(0, last + 1, ROWS_A_MESSAGE):
+                    partial = Partial(
+                        self.partition,
+                        self._setting.sources(),
+                        epoch,
+                        number,
+                        step.watermark if begin == last else before,
+                        mine[begin : begin + ROWS_A_MESSAGE],
+                    )
+                    messages.append(Outgoing(self._setting.topics.partials, None, encode_partial(partial), target))
         return messages
 
 

@@ -7,6 +7,7 @@ still told about it. Everything here follows from the order of the messages alon
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -49,6 +50,7 @@ class _Source(NamedTuple):
     epoch: int
     number: int
     watermark: int
+    offset: int
 
 
 class WindowMerge:
@@ -80,7 +82,7 @@ class WindowMerge:
         if known is not None and (partial.epoch, partial.number) < (known.epoch, known.number):
             return False
         self._of = partial.of
-        self._sources[partial.source] = _Source(partial.epoch, partial.number, partial.watermark)
+        self._sources[partial.source] = _Source(partial.epoch, partial.number, partial.watermark, offset)
         for row in partial.rows:
             if row.window_start >= self.first_open:
                 model = (row.model_id, row.model_version)
@@ -122,8 +124,11 @@ class WindowMerge:
 
     def rebuild_offset(self, next_offset: int) -> int:
         """From where the partials must be read again to rebuild this state without a checkpoint."""
-        said = (entry for window in self._windows.values() for model in window.values() for entry in model.values())
-        return min((entry.offset for entry in said), default=next_offset)
+        said = (
+            entry.offset for window in self._windows.values() for model in window.values() for entry in model.values()
+        )
+        spoken = (source.offset for source in self._sources.values())
+        return min(itertools.chain(said, spoken), default=next_offset)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps, msgpack-able. Grows with open windows x models x partitions."""

@@ -97,9 +97,9 @@ class MemoryBroker:
 
     def create_topic(self, topic: str, partitions: int | None = None) -> None:
         """Declare a topic; one that exists keeps its partitions."""
-        count = self._partitions.setdefault(topic, partitions or self.default_partitions)
-        for partition in range(count):
-            self._logs.setdefault(TP(topic, partition), _Log())
+        if topic not in self._partitions:
+            self._partitions[topic] = partitions or self.default_partitions
+            self._logs.update({TP(topic, partition): _Log() for partition in range(self._partitions[topic])})
 
     def partitions_of(self, topic: str) -> int:
         """Number of partitions, declaring the topic if need be."""
