@@ -11,15 +11,18 @@ import logging
 import os
 import random
 import ssl
+import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, TextIO
 
 import faust
+from faust.app.base import BootStrategy
 from faust.types import TP
 
 from agents.alerts_agent import make_notifier, run_alerts
-from agents.config import Config, KafkaConfig, load_config
+from agents.config import Config, KafkaConfig, WebConfig, load_config
 from agents.custodian import Custodian
 from agents.health import Health
 from agents.join_agent import JoinAgent
@@ -29,6 +32,7 @@ from agents.metrics import Metrics
 from agents.publisher import Publisher
 from agents.schema import BatchSchema
 from agents.transports.consumer import BatchConsumer, Layout
+from agents.transports.no_tables import NoTables
 from agents.web import WebServer
 from agents.windows_state import WindowsSetting, WindowsState
 from tables.checkpoint import CheckpointStore
@@ -46,8 +50,16 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class NoWeb(BootStrategy):
+    """Faust's own web server stays off, also where `faust worker` switches it on: ours listens on that port."""
+
+    enable_web = False
+
+
 class TidemarkApp(faust.App):
     """A Faust app with tidemark's agents in it."""
+
+    BootStrategy = NoWeb
 
     def __init__(self, config: Config, store: CheckpointStore, *, live: bool, now_ms: Callable[[], int]) -> None:
         self.config = config
@@ -69,6 +81,8 @@ class TidemarkApp(faust.App):
             topic_allow_declare=False,
             table_standby_replicas=0,
             web_enabled=False,
+            web_port=config.web.port,
+            TableManager=NoTables,
             stream_buffer_maxsize=8,
             stream_wait_empty=True,
             consumer_auto_offset_reset="earliest",
@@ -87,6 +101,10 @@ class TidemarkApp(faust.App):
         self.windows: Custodian[WindowsState]
         self.http: WebServer | None = None
         self._loops: list[asyncio.Task[None]] = []
+        self._partitions: dict[str, int] = {}
+        self._prepared = False
+        self.drained = False
+        """Set on the way down, when the last checkpoint of every partition has been written."""
 
     def _create_directories(self) -> None:
         """Nothing is kept on disk."""
@@ -100,19 +118,40 @@ class TidemarkApp(faust.App):
 
     def partitions_of(self, topic: str) -> int:
         """Number of partitions of a topic that this worker reads; known once partitions are assigned."""
-        count = self.consumer.topic_partitions(topic)
+        # An answer that came while the broker restarted may lack the topic: what was known goes on to hold.
+        count = self.consumer.topic_partitions(topic) or self._partitions.get(topic)
         if not count:
             # A guess would make windows final before all their partitions have spoken.
             raise BrokerUnavailable(f"the broker does not say how many partitions {topic} has")
+        self._partitions[topic] = count
         return count
 
-    async def on_start(self) -> None:
-        await self.store.open()
-        await super().on_start()
-        self.batch_consumer.before_drain = self._checkpoint_all
+    async def prepare(self) -> None:
+        """Do what can fail for a reason outside: take the web port, reach the store, create the missing topics.
+
+        Raises RunError. Starting does it too, where it has not been done before.
+        """
+        if self._prepared:
+            return
         if self.live:
-            self.http = WebServer(self.config.web, self.metrics, self.health)
+            self.http = WebServer(self._web_config(), self.metrics, self.health)
             await self.http.start()
+        await self.store.open()
+        if self.live and (created := await prepare_topics(self.config)):
+            log.info("created topics: %s", ", ".join(created))
+        self._prepared = True
+
+    async def release(self) -> None:
+        """Give back what `prepare` has taken."""
+        if self.http is not None:
+            await self.http.stop()
+        await self.store.close()
+
+    async def on_start(self) -> None:
+        await self.prepare()
+        await super().on_start()
+        if self.live:
+            self.batch_consumer.before_drain = self._drain
             intervals = self.config.timing
             self._loops = [
                 asyncio.create_task(self._turn(), name="turn"),
@@ -123,20 +162,29 @@ class TidemarkApp(faust.App):
             ]
 
     async def on_stop(self) -> None:
+        # The rounds end by themselves: one that is cancelled loses the changes that it has taken out of a state.
         self.health.stopping = True
+        self.drained = True
+        await super().on_stop()
         for task in self._loops:
             task.cancel()
-        await super().on_stop()
 
     async def on_shutdown(self) -> None:
         await super().on_shutdown()
-        if self.http is not None:
-            await self.http.stop()
-        await self.store.close()
+        await self.release()
 
-    async def _checkpoint_all(self) -> None:
+    def _web_config(self) -> WebConfig:
+        # `faust worker --web-port` sets it here.
+        port = self.conf.web_port
+        if port == self.config.web.port:
+            return self.config.web
+        return replace(self.config.web, port=port, port_was_asked=True)
+
+    async def _drain(self) -> None:
+        self.drained = False
         await self.join_agent.custodian.checkpoint_all()
         await self.windows.checkpoint_all()
+        self.drained = True
 
     async def _join_round(self) -> None:
         await self.join_agent.tick()
@@ -145,12 +193,25 @@ class TidemarkApp(faust.App):
     async def _every(self, interval_ms: int, work: Callable[[], Any]) -> None:
         """Do `work` twice an interval, so that two agents in a row still keep it."""
         try:
-            while True:
+            while not self.health.stopping:
                 await asyncio.sleep(interval_ms / 2000)
-                await work()
+                try:
+                    await work()
+                except BrokerUnavailable as error:
+                    log.warning("%s; trying again", error)
         except Exception as error:
             log.exception("the worker cannot go on")
-            await self.crash(error)
+            await self.fail(error)
+
+    async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
+        # Faust would start the agent anew, behind the batch that it failed on.
+        await self.fail(exc)
+
+    async def fail(self, error: BaseException) -> None:
+        """Crash, and write nothing more: what failed may have left a state half changed."""
+        self.join_agent.custodian.revoked()
+        self.windows.revoked()
+        await self.crash(error)
 
     async def _turn(self) -> None:
         while True:
@@ -166,12 +227,14 @@ def create_app(
     notify: bool = True,
     now_ms: Callable[[], int] = wall_clock_ms,
     rng: random.Random | None = None,
-    start_clock_ms: int = 0,
+    provisional: bool = True,
+    terminal: TextIO | None = None,
 ) -> TidemarkApp:
     """An app that is ready to start.
 
-    `live=False`: no timers and no web server; the caller drives time and checkpoints (a replay). `start_clock_ms` is
-    then where the arrival clock starts.
+    `live=False`: no timers and no web server; the caller drives time and checkpoints (a replay). `provisional`: whether
+    rows of windows that are not final are told. `terminal`: where channels of that type write, by default standard
+    error.
     """
     redis = store or RedisStore(parse_store_url(config.store), config.group)
     app = TidemarkApp(config, redis, live=live, now_ms=now_ms)
@@ -190,13 +253,11 @@ def create_app(
             health=app.health,
             now_ms=now_ms,
             rng=rng,
-            on_crash=app.crash,
+            on_crash=app.fail,
         )
 
     def sources() -> int:
-        if live:
-            return app.partitions_of(topics.impressions)
-        return sum(held.state.has_data for held in join.held.values())
+        return app.partitions_of(topics.impressions) if live else app.join_agent.speaking
 
     join_setting = JoinSetting(
         policy=config.join,
@@ -215,10 +276,11 @@ def create_app(
         alerts=topics.alerts,
         dead_letters=topics.dead_letters,
         metrics=app.metrics,
+        provisional=lambda: provisional,
     )
 
     def make_join_state(partition: int) -> JoinState:
-        return JoinState(partition, join_setting, app.join_agent.clock_ms if live else start_clock_ms)
+        return JoinState(partition, join_setting, app.join_agent.clock_ms)
 
     join: Custodian[JoinState] = custodian("join", (topics.impressions, topics.clicks), make_join_state)
     app.join_agent = JoinAgent(join, lambda: app.batch_consumer, redis, sources, app.metrics, app.health)
@@ -247,7 +309,7 @@ def create_app(
             app.windows.take(event.message)
 
     if notify:
-        notifier = make_notifier(config.channels, app.metrics)
+        notifier = make_notifier(config.channels, app.metrics, terminal or sys.stderr)
 
         @app.agent(app.topic(topics.alerts, schema=BatchSchema()), name="alerts")
         async def alerts_agent(stream: Any) -> None:

@@ -86,8 +86,8 @@ class Config:
 
     @property
     def in_memory(self) -> bool:
-        """True for the broker inside the process."""
-        return self.broker == values.IN_MEMORY
+        """True for a broker inside the process."""
+        return self.broker.startswith(values.IN_MEMORY)
 
     @property
     def bootstrap(self) -> tuple[str, ...]:

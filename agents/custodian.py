@@ -64,8 +64,16 @@ class Held(Generic[StateT]):
     drop: frozenset[str]
     """Chunks in the store that are of no use any more."""
     unacked: list[Message] = field(default_factory=list)
+    rebuilding: bool = False
+    """The state lacks some of what its positions say: nothing of it may be stored or told yet."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     given_up: bool = False
+
+    def look_whether_rebuilt(self) -> None:
+        """End the rebuilding when all has been read again."""
+        if self.rebuilding and all(self.positions[topic] >= end for topic, end in self.skip_before.items()):
+            self.rebuilding = False
+            self.state.rebuilt()
 
 
 class Custodian(Generic[StateT]):
@@ -109,7 +117,12 @@ class Custodian(Generic[StateT]):
     def assigned(self, partitions: set[TP]) -> None:
         """Begin to restore the partitions of an assignment; returns at once."""
         for partition in sorted({tp.partition for tp in partitions if tp.topic in self.topics}):
-            self._begin_restore(partition, pause_s=0.0)
+            missing = [topic for topic in self.topics if TP(topic, partition) not in partitions]
+            if missing:
+                # Whoever led the group did not know the topic, as while a broker starts; it assigns again when it does.
+                log.warning("%s partition %s waits: not assigned of %s", self.agent, partition, ", ".join(missing))
+            else:
+                self._begin_restore(partition, pause_s=0.0)
 
     def revoked(self) -> None:
         """Forget everything: what is not checkpointed will be read again by the next owner."""
@@ -136,6 +149,7 @@ class Custodian(Generic[StateT]):
         self._metrics.batch_records.labels(self.agent).observe(batch.records)
         for section in batch.sections:
             held.positions[section.topic] = section.next_offset
+        held.look_whether_rebuilt()
         held.unacked.append(message)
         self.applied += batch.records
         return held
@@ -150,18 +164,19 @@ class Custodian(Generic[StateT]):
         async with held.lock:
             if held.given_up:
                 return
-            messages, held.unacked = held.unacked, []
             positions = dict(held.positions)
-            changes = held.state.changes(held.lease.epoch, held.lease.number + 1)
+            changes = None if held.rebuilding else held.state.changes(held.lease.epoch, held.lease.number + 1)
+            messages, held.unacked = held.unacked, []
             if changes is None:
-                self._done(held, messages, positions, None)
+                self._acknowledge(held, messages)
                 return
             started = time.perf_counter()
             try:
                 await self._publish(changes.before, held)
                 await self._save(held, positions, changes)
-                self._done(held, messages, positions, changes)
+                self._acknowledge(held, messages)
                 await self._publish(changes.after, held)
+                self._note(held, positions, changes)
             except _GivenUp:
                 return
             except (Fenced, FellBehind) as error:
@@ -171,21 +186,16 @@ class Custodian(Generic[StateT]):
 
     # -- inside
 
-    def _done(
-        self,
-        held: Held[StateT],
-        messages: list[Message],
-        positions: Mapping[str, int],
-        changes: Changes | None,
-    ) -> None:
-        if held.given_up:
-            return
-        consumer = self._consumer()
-        for message in messages:
-            consumer.ack(message)
-        if changes is not None:
+    def _acknowledge(self, held: Held[StateT], messages: Sequence[Message]) -> None:
+        if not held.given_up:
+            for message in messages:
+                self._consumer().ack(message)
+
+    def _note(self, held: Held[StateT], positions: Mapping[str, int], changes: Changes) -> None:
+        """Say in Kafka how far this checkpoint is: only now, as without the store nobody would publish for it again."""
+        if not held.given_up:
             note = encode_note(held.lease.number, changes)
-            consumer.will_commit(
+            self._consumer().will_commit(
                 {TP(topic, held.partition): Position(offset, note) for topic, offset in positions.items()}
             )
 
@@ -258,8 +268,10 @@ class Custodian(Generic[StateT]):
             snapshot, committed, begin = await self._look_up(partition, tps)
             held, offsets, outbox = self._load(partition, incarnation, snapshot, committed)
             for tp in tps:
-                offsets.setdefault(tp.topic, committed[tp].offset if tp in committed else begin[tp])
-                held.positions.setdefault(tp.topic, offsets[tp.topic])
+                start = offsets.get(tp.topic, committed[tp].offset if tp in committed else begin[tp])
+                # What the broker has deleted meanwhile cannot be read again.
+                held.positions[tp.topic] = offsets[tp.topic] = max(start, begin[tp])
+            held.look_whether_rebuilt()
             # Before this owner says anything of its own, or it would be taken for a zombie's words.
             await self._publish(outbox, held)
             self.held[partition] = held
@@ -314,11 +326,8 @@ class Custodian(Generic[StateT]):
         self._metrics.restores.labels(self.agent, "rebuilt").inc()
         state.restore_time(note.state)
         lease.number = max(lease.number, note.number)
-        return (
-            Held(partition, state, lease, incarnation, dict(note.rebuild), skip, drop),
-            dict(note.rebuild),
-            outbox,
-        )
+        held = Held(partition, state, lease, incarnation, dict(note.rebuild), skip, drop, rebuilding=True)
+        return held, dict(note.rebuild), outbox
 
     def _head_of(self, snapshot: Snapshot) -> Head | None:
         if snapshot.head is None:

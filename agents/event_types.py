@@ -6,6 +6,7 @@ its neighbours. Only the checks that every record passes are made for a whole ba
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -23,14 +24,18 @@ LATEST_AHEAD_MS = 86_400_000
 
 _NO_TIME = -1
 
-Scalar = int | float | str | bool | None
+_HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_HALF_CHARACTER = re.compile(rb"\\\\|(" + _HIGH + rb"(?!" + _LOW + rb")|(?<!" + _HIGH + rb")" + _LOW + rb")")
+"""Half of a surrogate pair, as it remains where a text was cut within an emoji."""
+_STAND_IN = "\ufdd0"
+"""No character either, but one that can be decoded."""
 
 
 class Event(msgspec.Struct, gc=False):
-    """What every event carries; `at` is Logstash's time, read where `event_time` is missing."""
+    """What every event carries; `at` is Logstash's time, as text, read where `event_time` is missing."""
 
     event_time: int | float | str | None = None
-    at: int | float | str | None = msgspec.field(default=None, name="@timestamp")
+    at: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"null"), name="@timestamp")
     event_id: str | None = None
 
 
@@ -55,7 +60,9 @@ class Click(Event, gc=False, kw_only=True):
 
 EventT = TypeVar("EventT", bound=Event)
 
-_features = msgspec.json.Decoder(dict[str, Scalar] | None)
+_features = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+_time = msgspec.json.Decoder(int | float | str | None)
+_any = msgspec.json.Decoder(msgspec.Raw)
 
 
 @dataclass(slots=True)
@@ -87,10 +94,14 @@ def decode_events(
             # On an error everything decoded before it has been appended, so the lengths tell which record it was.
             events.extend(map(decoder.decode, pending))  # type: ignore[arg-type]
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            place = len(events) + failed
+            row = rows[len(events) + failed]
+            event = _without_half_characters(decoder, values[row])
+            if event is not None:
+                events.append(event)
+                continue
+            failures.append(len(events) + failed)
             failed += 1
-            failures.append(place)
-            found.bad.append((rows[place], _reason(error)))
+            found.bad.append((row, _reason(error, values[row])))
         else:
             break
     for place in reversed(failures):
@@ -102,18 +113,38 @@ def decode_events(
 
 def drop_bad_features(found: Decoded[Impression]) -> None:
     """Reject events whose features are not an object of scalars."""
-    raw = [event.features for event in found.events]
-    text = b"\n".join(raw)
+    text = b"\n".join([b"", *(event.features for event in found.events)])
+    octets = np.frombuffer(text, np.uint8)
+    opened = octets == ord("{")
+    objects = np.count_nonzero(opened[1:] & (octets[:-1] == ord("\n")))
     # Nearly always true, and then no value can be an object or an array.
-    if text.count(b"{") == len(raw) and b"[" not in text and text.count(b"\n{") + text.startswith(b"{") == len(raw):
+    if objects == np.count_nonzero(opened) == len(found.events) and b"[" not in text:
         return
     bad = {}
     for place, event in enumerate(found.events):
         try:
-            _features.decode(event.features)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            bad[place] = _reason(error).replace("`$", "`$.features")
+            features = _features.decode(event.features) or {}
+        except msgspec.MsgspecError as error:
+            bad[place] = f"invalid_field: {error} - at `$.features`"
+            continue
+        # Not decoded: a number may be larger than Python takes, and still be a number.
+        nested = [name for name, value in features.items() if bytes(memoryview(value)[:1]) in (b"{", b"[")]
+        if nested:
+            bad[place] = "invalid_field: Expected a number, string, bool or null - at `$.features[...]`"
     _reject(found, bad)
+
+
+def _without_half_characters(decoder: msgspec.json.Decoder[EventT], value: bytes | None) -> EventT | None:
+    """The event of a record whose only fault are half characters in fields that nobody reads; else None."""
+    if not value or not _HALF_CHARACTER.search(value):
+        return None
+    whole = _HALF_CHARACTER.sub(lambda half: _STAND_IN.encode() if half[1] else half[0], value)
+    try:
+        event = decoder.decode(whole)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    texts = (getattr(event, name) for name in event.__struct_fields__)
+    return None if any(type(text) is str and _STAND_IN in text for text in texts) else event
 
 
 def _unreadable(values: Sequence[bytes | None]) -> list[tuple[int, str]]:
@@ -140,9 +171,15 @@ def _unreadable(values: Sequence[bytes | None]) -> list[tuple[int, str]]:
     return bad
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, value: bytes | None) -> str:
     if isinstance(error, msgspec.ValidationError):
-        return f"invalid_field: {error}"
+        # Said at the first wrong type, however broken the rest of the record is.
+        try:
+            _any.decode(value or b"")
+        except (msgspec.MsgspecError, ValueError, RecursionError) as broken:
+            error = broken
+        else:
+            return f"invalid_field: {error}"
     if isinstance(error, RecursionError):
         return "not_json: nested too deeply"
     return f"not_json: {error}"
@@ -158,12 +195,12 @@ def _read_times(found: Decoded[EventT], now_ms: int) -> None:
     except OverflowError:  # text, a float, missing, or beyond 64 bits
         times = np.full(len(given), _NO_TIME, np.int64)
         for place, event in enumerate(found.events):
-            value = event.at if event.event_time is None else event.event_time
             try:
+                value = _time.decode(event.at) if event.event_time is None else event.event_time
                 if value is None:
                     raise ValueError("missing")
                 times[place] = parse_event_time(value)
-            except ValueError as error:
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 bad[place] = f"invalid_field: event_time: {error}"
     outside = (times < EARLIEST_MS) | (times > now_ms + LATEST_AHEAD_MS)
     for place in np.flatnonzero(outside).tolist():

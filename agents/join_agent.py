@@ -52,6 +52,8 @@ class JoinAgent:
         self._heard_at: dict[TP, float] = {}
         self._elsewhere: dict[int, tuple[int, bool]] = {}
         self.clock_ms = 0
+        self.speaking = 0
+        """Partitions that have seen data, in a replay."""
 
     async def run(self, stream: Any) -> None:
         """The agent's body: acknowledgements come with the checkpoints."""
@@ -82,6 +84,8 @@ class JoinAgent:
         else:
             self._health.broker_error = None
         for tp, held in owned:
+            if held.given_up:
+                continue  # while the broker was asked
             if tp not in read_to_end or consumer.in_flight(tp) or consumer.stalled:
                 held.state.clock_ms = max(held.state.clock_ms, self.clock_ms)
                 held.state.touch(tp.topic)
@@ -90,17 +94,31 @@ class JoinAgent:
                 lag = max(0, end - held.positions[tp.topic])
                 self._metrics.consumer_lag.labels(tp.topic, str(tp.partition)).set(lag)
         await self._exchange_hints(now)
+        if not self.custodian.held:
+            return
         known = {**self._elsewhere, **self._here()}
         others = reached(known.values()) if len(known) >= self._sources() else UNKNOWN
         for held in self.custodian.held.values():
             held.state.tick(self.clock_ms, others)
 
+    def begin_replay(self, clock_ms: int) -> None:
+        """The clock of a replay starts."""
+        for held in self.custodian.held.values():
+            held.state.begin(clock_ms)
+
     def tick_replay(self) -> None:
         """Let time pass in a replay: the clock is what the latest records of any partition say."""
         states = [held.state for held in self.custodian.held.values()]
         clock = max((state.clock_ms for state in states), default=0)
-        others = reached((state.watermark, state.idle) for state in states if state.has_data)
+        heard = [state for state in states if state.has_data]
+        self.speaking = len(heard)
+        for state in heard:
+            state.tick(clock, UNKNOWN)
+        others = reached((state.watermark, state.idle) for state in heard)
         for state in states:
+            if not state.has_data:
+                # What the others have made final is final: its first events may be late already.
+                state.adopt(others)
             state.tick(clock, others)
 
     async def checkpoint_replay(self) -> None:

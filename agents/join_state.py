@@ -113,6 +113,16 @@ class JoinState(PartitionState):
         self.table.tick(self.clock_ms, others)
         self._touched |= self.table.watermark.value != before or self._is_silent()
 
+    def begin(self, clock_ms: int) -> None:
+        """The clock of a replay starts here: no input has been idle before."""
+        self.clock_ms = clock_ms
+        for side in (IMPRESSIONS, CLICKS):
+            self.table.watermark.touch(side, clock_ms)
+
+    def adopt(self, others: int) -> None:
+        """Begin where the other partitions are: nothing has been heard of this one so far."""
+        self.table.watermark.lift(others)
+
     def touch(self, topic: str) -> None:
         """The topic's partition is not known to be read to its end, so it is not idle."""
         self.table.watermark.touch(CLICKS if topic == self._setting.topics.clicks else IMPRESSIONS, self.clock_ms)
@@ -136,6 +146,8 @@ class JoinState(PartitionState):
         """See PartitionState."""
         if not self._touched:
             return None
+        # Asked first: where there is no answer, nothing has been taken out of the table yet.
+        sources, targets = self._setting.sources(), self._setting.targets()
         self._touched = False
         steps = self.table.settle()
         append, drop = self.table.take_changes()
@@ -160,7 +172,7 @@ class JoinState(PartitionState):
             append=append,
             drop=frozenset(drop),
             before=dead,
-            after=tuple(self._partials(steps, epoch, number)),
+            after=tuple(self._partials(steps, epoch, number, sources, targets)),
         )
 
     def restore(self, state: Mapping[str, Any], chunks: Mapping[str, bytes]) -> None:
@@ -174,6 +186,12 @@ class JoinState(PartitionState):
     def restore_time(self, rebuild_state: Mapping[str, Any]) -> None:
         """See PartitionState."""
         self.table.restore_time(rebuild_state, self.clock_ms)
+        self.table.watermark.frozen = True
+
+    def rebuilt(self) -> None:
+        """See PartitionState."""
+        self.table.watermark.frozen = False
+        self._touched = True
 
     def _remember_offsets(self, decoded: JoinInput) -> None:
         events = decoded.events
@@ -212,8 +230,8 @@ class JoinState(PartitionState):
     def _is_silent(self) -> bool:
         return self._told_at_ms is None or self.clock_ms - self._told_at_ms >= HEARTBEAT_MS
 
-    def _partials(self, steps: list[Step], epoch: int, number: int) -> list[Outgoing]:
-        targets, messages = self._setting.targets(), []
+    def _partials(self, steps: list[Step], epoch: int, number: int, sources: int, targets: int) -> list[Outgoing]:
+        messages = []
         silent = self._is_silent()
         for step in steps:
             if not step.counts and step.watermark == self._told and not silent:
@@ -230,7 +248,7 @@ class JoinState(PartitionState):
                 for begin in range(0, last + 1, ROWS_A_MESSAGE):
                     partial = Partial(
                         self.partition,
-                        self._setting.sources(),
+                        sources,
                         epoch,
                         number,
                         step.watermark if begin == last else before,

@@ -18,6 +18,8 @@ from prometheus_client import (
 
 disable_created_metrics()
 
+VERSION = version("tidemark")
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _RECORDS = (1, 10, 100, 1_000, 5_000, 20_000, 50_000, 200_000)
 
@@ -117,7 +119,7 @@ class Metrics:
             registry=registry,
         )
         build = Gauge("tidemark_build_info", "Always 1.", ["version"], registry=registry)
-        build.labels(version("tidemark")).set(1)
+        build.labels(VERSION).set(1)
         # So that rates exist before the first failure.
         for agent in ("join", "windows"):
             for reason in ("unavailable", "fenced", "fell_behind"):
@@ -131,6 +133,7 @@ class Metrics:
         for topic in topics:
             _remove(self.consumer_lag, topic, number)
         _remove(self.watermark_lag, number)
+        _remove(self.open_windows, number)
         for side in ("impressions", "clicks"):
             _remove(self.live_rows, number, side)
 

@@ -56,7 +56,15 @@ class PartitionState(ABC):
 
     @abstractmethod
     def restore_time(self, rebuild_state: Mapping[str, Any]) -> None:
-        """Continue from `Changes.rebuild_state`, before the events are read again."""
+        """Continue from `Changes.rebuild_state`, before the events are read again.
+
+        Until `rebuilt` time stands still: the topics are read again each at its own pace, and what one of them says
+        of the time must not close windows for which the other has not been read.
+        """
+
+    @abstractmethod
+    def rebuilt(self) -> None:
+        """All that had been counted once has been read again: time goes on."""
 
 
 class Head(msgspec.Struct, array_like=True):

@@ -9,107 +9,115 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from base64 import b64encode
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-import msgspec
+import orjson
 from faust.types import TP
 
 from agents.app import TidemarkApp, create_app, wall_clock_ms
 from agents.config import Config
-from agents.event_time import parse_event_time
-from agents.recordings import Line
-from agents.transports.memory import MemoryBroker, Record
+from agents.dead_letters import VALUE_BYTES
+from agents.recordings import BrokenLine, Line
+from agents.replay_input import Chunk
+from agents.transports.memory_broker import MemoryBroker, Record
+from tables.errors import RunError
 from tables.memory_store import MemoryStore
 
-CHUNK_RECORDS = 20_000
-CHUNK_MS = 30_000
 PARTITIONS = 256
 """Partitions of an input topic in a replay; a recording of more has them folded."""
 
 _names = itertools.count()
 
 
-class _Times(msgspec.Struct):
-    event_time: int | float | str | None = None
-    at: int | float | str | None = msgspec.field(default=None, name="@timestamp")
+@dataclass(slots=True)
+class Output:
+    """What has become certain in one step of a replay; over all steps each list is in the order it belongs in."""
 
-
-_times = msgspec.json.Decoder(_Times)
-
-
-def clocked(lines: Iterable[Line]) -> Iterator[tuple[int, Line]]:
-    """Each line with the arrival clock: its timestamp, or else its event time; never going back."""
-    clock = 0
-    for line in lines:
-        at = line.timestamp if line.timestamp is not None and line.timestamp > 0 else _event_time(line.value)
-        clock = max(clock, at)
-        yield clock, line
-
-
-def chunks(lines: Iterable[tuple[int, Line]]) -> Iterator[list[tuple[int, Line]]]:
-    """Cut where the clock enters the next half minute, and after so many records."""
-    chunk: list[tuple[int, Line]] = []
-    end = 0
-    for clock, line in lines:
-        if chunk and (clock >= end or len(chunk) >= CHUNK_RECORDS):
-            yield chunk
-            chunk = []
-        if not chunk:
-            end = clock // CHUNK_MS * CHUNK_MS + CHUNK_MS
-        chunk.append((clock, line))
-    if chunk:
-        yield chunk
-
-
-def _event_time(value: bytes | None) -> int:
-    try:
-        times = _times.decode(value or b"")
-        return parse_event_time(times.at if times.event_time is None else times.event_time)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return 0
+    windows: list[bytes] = field(default_factory=list)
+    """Rows of windows that have become final, by window end, model, version, kind, feature or metric, method."""
+    alerts: list[bytes] = field(default_factory=list)
+    """By event time."""
+    dead_letters: list[bytes] = field(default_factory=list)
+    """In the order of the lines that they are about."""
 
 
 @dataclass(slots=True)
-class Output:
-    """What came out of a replay, as it comes; each list is emptied by whoever reads it."""
+class Totals:
+    """How much went in and came out."""
 
-    windows: list[bytes] = field(default_factory=list)
-    alerts: list[bytes] = field(default_factory=list)
-    dead_letters: list[bytes] = field(default_factory=list)
+    events: int = 0
+    """Records of the topics that tidemark reads."""
+    ignored: Counter[str] = field(default_factory=Counter)
+    """Topic -> records of it, which nobody reads."""
+    late: int = 0
+    dead: int = 0
+    """Dead letters, those of late events among them."""
+    rows: int = 0
+    alerts: int = 0
 
 
 class Replay:
-    """A running app that is fed by hand."""
+    """A running app that is fed by hand; made by `replaying`."""
 
     def __init__(self, app: TidemarkApp, broker: MemoryBroker) -> None:
         self.app = app
-        self.output = Output()
+        self.totals = Totals()
+        self.clock_ms = 0
+        """How far the recording's clock has come."""
         self._broker = broker
-        self._appended = 0
         topics = app.config.topics
         self._joined = frozenset((topics.impressions, topics.clicks))
+        self._rows: list[tuple[Any, bytes]] = []
+        self._alerts: list[bytes] = []
+        self._dead: list[bytes] = []
         for topic, sink in (
-            (topics.windows, self.output.windows),
-            (topics.alerts, self.output.alerts),
-            (topics.dead_letters, self.output.dead_letters),
+            (topics.windows, self._hold_row),
+            (topics.alerts, self._alerts.append),
+            (topics.dead_letters, self._dead.append),
         ):
             broker.tap(topic, _into(sink))
 
-    async def feed(self, chunk: Iterable[tuple[int, Line]]) -> None:
-        """Append a chunk and wait until the agents have done everything that follows from it."""
-        for clock, line in chunk:
-            self._broker.append(line.topic, line.key, line.value, line.partition % PARTITIONS, clock)
-            self._appended += line.topic in self._joined
-        await self._until(lambda: self.app.join_agent.custodian.applied == self._appended)
-        self.app.join_agent.tick_replay()
-        await self._settle()
+    async def ready(self) -> None:
+        """Return when every partition is there to be fed."""
+        held = self.app.join_agent.custodian.held
+        await self._until(lambda: len(held) == PARTITIONS and len(self.app.windows.held) == 1)
 
-    async def finish(self) -> None:
+    async def feed(self, chunk: Chunk) -> Output:
+        """Append a chunk and wait until the agents have done everything that follows from it."""
+        totals, append = self.totals, self._broker.append
+        if not self.clock_ms and chunk[-1][0]:
+            self.app.join_agent.begin_replay(next(clock for clock, _ in chunk if clock))
+        letters: list[tuple[int, bytes]] = []
+        origins: defaultdict[TP, list[int]] = defaultdict(list)
+        before = totals.events
+        for place, (clock, item) in enumerate(chunk):
+            if isinstance(item, BrokenLine):
+                letters.append((place, _letter_of(item)))
+            elif item.topic in self._joined:
+                partition = item.partition % PARTITIONS
+                append(item.topic, item.key, item.value, partition, clock)
+                origins[TP(item.topic, partition)].append(place)
+                totals.events += 1
+            else:
+                totals.ignored[item.topic] += 1
+        self.clock_ms = chunk[-1][0]
+        if totals.events > before:
+            await self._until(lambda: self.app.join_agent.custodian.applied == totals.events)
+            self.app.join_agent.tick_replay()
+            await self._settle()
+        letters += self._take_letters(chunk, origins)
+        return self._output([letter for _, letter in sorted(letters)], until=self._final_until())
+
+    async def finish(self) -> Output:
         """The input has ended: every open window becomes final."""
         self.app.join_agent.finish()
         await self._settle()
+        return self._output([], until=None)
 
     async def _settle(self) -> None:
         await self.app.join_agent.checkpoint_replay()
@@ -121,38 +129,105 @@ class Replay:
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():
             if self.app.should_stop or self.app.crashed:
-                raise RuntimeError("the app stopped in the middle of a replay") from self.app.crash_reason
+                raise RunError(f"the replay crashed: {self.app.crash_reason!r}") from self.app.crash_reason
             await asyncio.sleep(0)
 
+    def _final_until(self) -> int:
+        """Windows that end at or before it are final."""
+        return self.app.windows.held[0].state.merge.first_open
 
-def _into(sink: list[bytes]) -> Callable[[TP, Record], None]:
-    return lambda _, record: sink.append(record.value or b"")
+    def _hold_row(self, row: bytes) -> None:
+        read = orjson.loads(row)
+        part = read.get("feature") or read.get("metric") or ""
+        order = (
+            read["window_end"],
+            read["model_id"],
+            read["model_version"],
+            read["kind"],
+            part,
+            read.get("method", ""),
+        )
+        self._rows.append((order, row))
+
+    def _take_letters(self, chunk: Chunk, origins: dict[TP, list[int]]) -> list[tuple[int, bytes]]:
+        """The dead letters of a chunk, about the lines as they are numbered in the recording."""
+        letters = []
+        for data in self._dead:
+            letter = orjson.loads(data)
+            tp = TP(letter["topic"], letter["partition"])
+            places = origins[tp]
+            place = places[letter["offset"] - self._broker.end_offset(tp) + len(places)]
+            line = chunk[place][1]
+            assert isinstance(line, Line)
+            letter["partition"], letter["offset"] = line.partition, line.offset
+            self.totals.late += letter["reason"] == "late"
+            letters.append((place, orjson.dumps(letter)))
+        self._dead.clear()
+        return letters
+
+    def _output(self, letters: list[bytes], until: int | None) -> Output:
+        due = sorted((held for held in self._rows if until is None or held[0][0] <= until), key=_by_order)
+        if due:
+            self._rows = [] if until is None else [held for held in self._rows if held[0][0] > until]
+        alerts = sorted(self._alerts, key=_event_time_of)
+        self._alerts.clear()
+        output = Output([row for _, row in due], alerts, letters)
+        self.totals.rows += len(output.windows)
+        self.totals.alerts += len(alerts)
+        self.totals.dead += len(letters)
+        return output
+
+
+def _by_order(held: tuple[Any, bytes]) -> Any:
+    # Provisional rows of one window stay in the order in which they were told.
+    return held[0]
+
+
+def _event_time_of(data: bytes) -> tuple[int, bytes]:
+    alert = orjson.loads(data)
+    return alert["fired_at"] if alert["resolved_at"] is None else alert["resolved_at"], data
+
+
+def _letter_of(broken: BrokenLine) -> bytes:
+    return orjson.dumps(
+        {
+            "topic": None,
+            "partition": None,
+            "offset": broken.line_no,
+            "reason": f"broken_line: {broken.reason}",
+            "value": b64encode(broken.raw[:VALUE_BYTES]).decode(),
+        }
+    )
+
+
+def _into(sink: Callable[[bytes], None]) -> Callable[[TP, Record], None]:
+    return lambda _, record: sink(record.value or b"")
 
 
 @asynccontextmanager
-async def replaying(config: Config, start_clock_ms: int) -> AsyncIterator[Replay]:
+async def replaying(config: Config, *, provisional: bool = False) -> AsyncIterator[Replay]:
     """An app on an embedded broker of its own, ready to be fed; nobody is notified."""
     name = f"replay-{next(_names)}"
     broker = MemoryBroker.of(name)
     broker.carries_clock = True
     topics = config.topics
-    for topic in topics.inputs:
+    for topic in (topics.impressions, topics.clicks):
         broker.create_topic(topic, PARTITIONS)
     for topic in topics.outputs:
         broker.create_topic(topic, 1)
+    replay: Replay
     app = create_app(
         replace(config, broker=f"memory://{name}"),
         store=MemoryStore(),
         live=False,
         notify=False,
-        now_ms=lambda: max(wall_clock_ms(), start_clock_ms),
-        start_clock_ms=start_clock_ms,
+        now_ms=lambda: max(wall_clock_ms(), replay.clock_ms),
+        provisional=provisional,
     )
+    replay = Replay(app, broker)
     try:
         await app.start()
-        replay = Replay(app, broker)
-        held = app.join_agent.custodian.held
-        await replay._until(lambda: len(held) == PARTITIONS and len(app.windows.held) == 1)
+        await replay.ready()
         yield replay
     finally:
         await app.stop()

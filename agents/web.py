@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
+from collections.abc import Mapping
 
 import orjson
 from aiohttp import web
@@ -59,8 +61,15 @@ class WebServer:
                 return socket.create_server((config.host, port))
             except OSError as error:
                 refusal = error
-        hint = "choose another one with --web-port" if config.port_was_asked else "all ports above it are taken too"
-        raise RunError(f"cannot listen on {config.host}:{config.port}: {refusal.strerror}; {hint}")
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                    break
+        # asyncio's wording goes on with the address again.
+        reason = (refusal.strerror or str(refusal)).partition(" (")[0]
+        if refusal.errno not in (errno.EADDRINUSE, errno.EACCES):
+            hint = "choose an address of this machine with --web-host"
+        else:
+            hint = "choose another one with --web-port" if config.port_was_asked else "all ports above it are taken too"
+        raise RunError(f"cannot listen on {config.host}:{config.port}: {reason}; {hint}")
 
     async def _livez(self, _: web.Request) -> web.Response:
         return _verdict(self._health.why_not_live())
@@ -86,16 +95,17 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except web.HTTPException as error:
-        body = {
-            "type": "about:blank",
-            "title": error.reason,
-            "status": error.status,
-            "instance": request.path,
-        }
+        if error.status < 400:
+            raise
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return web.Response(
-            body=orjson.dumps(body),
-            status=error.status,
-            headers=headers,
-            content_type="application/problem+json",
-        )
+        return _problem(request, error.status, error.reason, headers)
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return _problem(request, 500, "Internal Server Error", {})
+
+
+def _problem(request: web.Request, status: int, title: str, headers: Mapping[str, str]) -> web.Response:
+    body = {"type": "about:blank", "title": title, "status": status, "instance": request.path}
+    return web.Response(
+        body=orjson.dumps(body), status=status, headers=headers, content_type="application/problem+json"
+    )

@@ -104,12 +104,17 @@ class WindowsState(PartitionState):
         self.merge.first_open = rebuild_state["first_open"]
         self._restore_matured(rebuild_state)
 
+    def rebuilt(self) -> None:
+        """See PartitionState; here it is each record that tells whether time may go on."""
+
     def _restore_matured(self, time: Mapping[str, Any]) -> None:
         self._matured.update({settle: until for settle, until in time["matured"] if settle in self._matured})
 
     def _judge(self) -> None:
         for settle in self._settles:
-            rows, self._matured[settle] = self.merge.mature_rows(settle, self._matured[settle])
+            # What is final does not change any more, however long a rule would wait.
+            settled = min(settle, self._setting.policy.attribution_ms)
+            rows, self._matured[settle] = self.merge.mature_rows(settled, self._matured[settle])
             for row in rows:
                 reading = Reading(
                     model_id=row.model[0],

@@ -21,7 +21,7 @@ from tables.clicks import ClickRows, pack_clicks, unpack_clicks
 from tables.impressions import MODEL_SHIFT, WindowImpressions, pack_impressions, unpack_impressions
 from tables.join_policy import WINDOW_MS, JoinPolicy
 from tables.models import Model, ModelIndex
-from tables.watermark import UNKNOWN, Watermark
+from tables.watermark import END, UNKNOWN, Watermark
 
 NO_MODEL = -1
 """Model number of a click, and of an impression whose model found no place in the dictionary."""
@@ -148,8 +148,7 @@ class JoinTable:
 
     def finish(self) -> None:
         """The input has ended: every open window becomes final."""
-        newest = max([*self._windows, UNKNOWN])
-        self.watermark.lift(newest + WINDOW_MS + self.policy.attribution_ms)
+        self.watermark.lift(END)
         self._close_before(self.policy.first_open(self.watermark.value), self.watermark.value)
 
     def settle(self) -> list[Step]:

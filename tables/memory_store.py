@@ -49,18 +49,24 @@ class MemoryStore:
         drop: Collection[str] = (),
         number: int | None = None,
     ) -> None:
+        new_number = lease.number + 1 if number is None else number
+        if new_number <= lease.number:
+            raise ValueError(f"checkpoint {new_number} cannot follow checkpoint {lease.number}")
         stored = self._scopes[lease.scope]
         if stored.epoch > lease.epoch:
-            raise Fenced(f"{lease.scope} was claimed again")
+            raise Fenced(f"{lease.scope.agent}/{lease.scope.partition} was claimed again")
+        if (stored.epoch, stored.number, stored.head) == (lease.epoch, new_number, head):
+            lease.number = new_number
+            return
         if stored.epoch < lease.epoch or (stored.head is not None and stored.number != lease.number):
-            raise FellBehind(f"{lease.scope} does not hold checkpoint {lease.number}")
+            raise FellBehind(f"{lease.scope.agent}/{lease.scope.partition} does not hold checkpoint {lease.number}")
         for name in drop:
             stored.chunks.pop(name, None)
         for name, data in append.items():
             if data:
                 stored.chunks.setdefault(name, bytearray()).extend(data)
         stored.head = head
-        stored.number = lease.number = lease.number + 1 if number is None else number
+        stored.number = lease.number = new_number
 
     async def hint(self, name: str, field: str, value: bytes) -> None:
         self._hints[name][field] = value

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 UNKNOWN = -(2**60)
 """Event time before the first event; far from every real time, yet safe to add to and to divide."""
 
-_NEVER_HOLDS = 2**60
+END = 2**60
+"""Event time after the last event."""
 
 IMPRESSIONS, CLICKS = 0, 1
 
@@ -34,7 +35,7 @@ def reached(partitions: Iterable[tuple[int, bool]]) -> int:
 class Watermark:
     """Running watermark over two inputs."""
 
-    __slots__ = ("_high", "_idle_after", "_out_of_orderness", "_seen", "value")
+    __slots__ = ("_high", "_idle_after", "_out_of_orderness", "_seen", "frozen", "value")
 
     def __init__(self, out_of_orderness_ms: int, idle_after_ms: int, clock_ms: int) -> None:
         self._out_of_orderness = out_of_orderness_ms
@@ -42,6 +43,8 @@ class Watermark:
         self._high = [UNKNOWN, UNKNOWN]
         self._seen = [clock_ms, clock_ms]
         self.value = UNKNOWN
+        self.frozen = False
+        """The watermark stays where it is, whatever is taken in: events are being read again."""
 
     def advance(self, is_click: NDArray[np.bool_], time: Times, clock: Times | int) -> Times:
         """Take in events in their order of arrival; returns the watermark after each, shape (n,), int64 ms.
@@ -54,9 +57,11 @@ class Watermark:
             high = np.maximum.accumulate(np.where(mine, time, self._high[side]))
             np.maximum(high, self._high[side], out=high)
             seen = np.maximum.accumulate(np.where(mine, clocks, self._seen[side]))
-            holds.append(np.where(clocks - seen > self._idle_after, _NEVER_HOLDS, high))
+            holds.append(np.where(clocks - seen > self._idle_after, END, high))
             self._high[side] = int(high[-1])
             self._seen[side] = max(self._seen[side], int(seen[-1]))
+        if self.frozen:
+            return np.full(time.shape, self.value)
         marks: Times = np.minimum(holds[0], holds[1]) - self._out_of_orderness
         np.maximum.accumulate(marks, out=marks)
         np.maximum(marks, self.value, out=marks)
@@ -65,6 +70,8 @@ class Watermark:
 
     def tick(self, clock: int) -> int:
         """Let the clock move without an event: an input may have become idle. Returns the watermark."""
+        if self.frozen:
+            return self.value
         awake = [high for high, seen in zip(self._high, self._seen, strict=True) if clock - seen <= self._idle_after]
         hold = min(awake) if awake else max(self._high)
         self.value = max(self.value, hold - self._out_of_orderness)
@@ -80,7 +87,8 @@ class Watermark:
 
     def lift(self, value: int) -> None:
         """Raise the watermark to what the other partitions have reached."""
-        self.value = max(self.value, value)
+        if not self.frozen:
+            self.value = max(self.value, value)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps; the clock is left out, for it means nothing to the next owner."""

@@ -31,7 +31,7 @@ COMMANDS: Mapping[str, str] = {
 }
 """Each is the module of its name beside this one, imported only when it is asked for."""
 
-QUIET_COMMANDS = frozenset({"record", "topics", "check", "doctor"})
+QUIET_COMMANDS = frozenset({"replay", "demo", "record", "topics", "check", "doctor"})
 """They say in their own words what went wrong; what the libraries log about it is for --debug."""
 
 EPILOG = """\

@@ -5,79 +5,168 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
+import threading
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from agents.commands.options import add_config_options, config_of
 from agents.config import Config
 from tables.errors import RunError
 
+if TYPE_CHECKING:
+    from agents.app import TidemarkApp
+
 log = logging.getLogger("tidemark.worker")
 
-STOP_TIMEOUT_S = 60.0
+STOP_S = 25.0
+"""A worker that has not stopped by then is ended: orchestrators kill after 30 s."""
+
+LIBRARIES = {"faust": logging.ERROR, "mode": logging.ERROR, "agents": logging.ERROR, "aiokafka": logging.WARNING}
+"""What is heard of them once the worker runs; `agents` is Faust speaking in the name of our classes."""
+
+EXAMPLE = """\
+example:
+  tidemark worker --broker kafka://localhost:9092 --store redis://localhost:6379/0
+
+environment: TIDEMARK_CONFIG, TIDEMARK_BROKER, TIDEMARK_STORE, TIDEMARK_WEB_PORT, TIDEMARK_HASH_KEY
+"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the command line."""
+    """Declare the options."""
     parser = subparsers.add_parser(
         "worker",
         help="run one worker process; start more to scale",
         description="Runs one worker: joins impressions and clicks, tells window rows and alerts. Start as many as "
-        "you like, up to the number of partitions. SIGTERM drains and exits.",
-        epilog="example:\n  tidemark worker --broker kafka://localhost:9092 --store redis://localhost:6379/0",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "there are partitions, all with the same configuration. Topics that are missing are created. SIGTERM drains "
+        "and exits.",
+        epilog=EXAMPLE,
     )
     add_config_options(parser, store=True, web=True)
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run until a signal or a failure."""
+    """Run until a signal or a failure. Raises ConfigError, RunError."""
     config = config_of(args)
-    logging.basicConfig(
-        level=args.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    for noisy in ("faust", "mode", "aiokafka", "agents.app", "agents.transports"):
-        logging.getLogger(noisy).setLevel(logging.DEBUG if args.log_level == "debug" else logging.WARNING)
+    configure_logging("debug" if args.debug else args.log_level)
     if config.privacy.warning:
         log.warning("%s", config.privacy.warning)
-    return asyncio.run(serve(config))
+    asyncio.run(serve(config))
+    return 0
 
 
-async def serve(config: Config) -> int:
-    """Start the app, print where it listens, and run it until SIGTERM, SIGINT or a crash.
+def configure_logging(level: str) -> None:
+    """Log to standard error, a line a record; with tracebacks, and all that the libraries say, at level debug."""
+    handler = logging.StreamHandler(sys.stderr)
+    template = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    handler.setFormatter(logging.Formatter(template) if level == "debug" else OneLine(template))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for library in LIBRARIES:
+        logging.getLogger(library).setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
 
-    Raises RunError (broker or store out of reach, web port taken, or the worker crashed).
+
+def _listen_to_libraries() -> None:
+    # Not before: what keeps a worker from starting it says itself, in one line.
+    for library, level in LIBRARIES.items():
+        logger = logging.getLogger(library)
+        logger.setLevel(min(logger.level, level))
+
+
+class OneLine(logging.Formatter):
+    """A line a record: instead of the traceback its last line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.message = record.getMessage()
+        record.asctime = self.formatTime(record)
+        said = self.formatMessage(record)
+        if record.exc_info and (error := repr(record.exc_info[1])) not in said:
+            said = f"{said}: {error}"
+        return " ".join(said.split())
+
+
+async def serve(config: Config) -> None:
+    """Run a worker until SIGTERM, SIGINT or a crash.
+
+    Raises RunError (web port taken, broker or store out of reach, the worker crashed or could not drain).
     """
     # Here, not above: importing Faust takes longer than --help may.
-    from agents.app import create_app, prepare_topics
+    from agents.app import create_app
 
-    loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    created = await prepare_topics(config)
-    if created:
-        log.info("created topics: %s", ", ".join(created))
+    stopping = asyncio.create_task(stop.wait())
     app = create_app(config)
     try:
-        await app.start()
-        assert app.http is not None
-        log.info(
-            "worker of group %s on %s, store %s, http://%s:%s",
-            config.group, config.broker, config.redacted_store, config.web.host, app.http.port,
-        )  # fmt: skip
-        crashed = asyncio.create_task(app.wait_until_stopped())
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({crashed, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
+        prepared = await _before(stopping, app.prepare())
+    except BaseException:
+        await app.release()
+        raise
+    if not prepared:
+        await app.release()
+        return
+    assert app.http is not None
+    _listen_to_libraries()
+    log.info(
+        "group %s on %s, store %s, http://%s:%s",
+        config.group, config.broker, config.redacted_store, config.web.host, app.http.port,
+    )  # fmt: skip
+    last_resort = LastResort(app)
+    try:
+        if await _before(stopping, app.start()):
+            log.info("started")
+            await _before(stopping, app.wait_until_stopped())
     finally:
         log.info("stopping")
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await app.stop()
+        last_resort.start()
+        await app.stop()
+        last_resort.cancel()
     if app.crash_reason is not None:
         raise RunError(f"the worker crashed: {app.crash_reason!r}") from app.crash_reason
+    if not app.drained:
+        raise RunError("could not write the last checkpoint; the next owner reads the last seconds again")
     log.info("drained and stopped")
-    return 0
+
+
+async def _before(stopping: asyncio.Task[Any], work: Coroutine[Any, Any, Any]) -> bool:
+    """Whether the work came to its end before the signal; else it is cancelled. Raises what the work raises."""
+    task = asyncio.create_task(work)
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+        return False
+    task.result()
+    return True
+
+
+class LastResort:
+    """Ends the process if it cannot stop: a Kafka client that hangs must not keep a drained worker from ending."""
+
+    def __init__(self, app: TidemarkApp, after_s: float = STOP_S) -> None:
+        self._app = app
+        # A thread, as the event loop itself may be what hangs; a daemon, as it must outlast the main thread.
+        self._timer = threading.Timer(after_s, self._end)
+        self._timer.daemon = True
+        self._after_s = after_s
+
+    def start(self) -> None:
+        """The process has so many seconds from here."""
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """All has ended in order, unless a thread is left that the interpreter would wait for."""
+        if all(thread.daemon or thread is threading.main_thread() for thread in threading.enumerate()):
+            self._timer.cancel()
+
+    def _end(self) -> None:
+        status = 0 if self._app.drained else 1
+        what = "drained, but the Kafka client does not stop" if self._app.drained else "could not drain"
+        sys.stderr.write(f"tidemark: {'error: ' if status else ''}{what}; ended after {self._after_s:g} s\n")
+        sys.stderr.flush()
+        os._exit(status)

@@ -120,7 +120,7 @@ class Scenario:
 _MODELS = (
     ModelProfile(
         model_id="recommender-home",
-        versions={"v3": 0.8, "v4": 0.2},
+        versions={"v3": 1.0},
         traffic=0.60,
         ctr=0.08,
         latency_median_ms=45.0,

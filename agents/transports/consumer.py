@@ -7,6 +7,7 @@ and the way of an acknowledgement back:
 - partitions can be *held*: they are assigned, but nothing is fetched until their state is restored and `release`
   names the offsets to start from (Faust's own seek to the committed offsets is switched off for that reason);
 - acknowledgements are ranges (`InFlight`), never gaps; what is committed carries a note (Kafka's commit metadata);
+  agents read their streams with `noack()` and call `ack`, as a stream that acknowledges by itself goes past it;
 - too many records in flight on a partition stop its fetching, so memory is bounded whatever the agents do.
 """
 
@@ -30,7 +31,6 @@ from agents.transports.in_flight import InFlight
 
 FETCH_TIMEOUT_S = 0.5
 ERROR_PAUSE_S = 1.0
-DRAIN_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class Layout:
     """Topics whose partitions wait for `release` after each assignment."""
     max_in_flight: int = 200_000
     """Records of one topic-partition that may be delivered and not yet done."""
+    drain_timeout_s: float = 20.0
+    """How long agents may take to write their last checkpoint before partitions are given up regardless."""
 
     def group_of(self, topic: str) -> frozenset[str]:
         """The group that `topic` is delivered with; itself alone by default."""
@@ -81,6 +83,8 @@ class BatchConsumer(Consumer):
         # Whoever seeks waits for the fetch under way: its records would else be taken for those after the seek.
         self._fetching = asyncio.Lock()
         self._in_flight: defaultdict[TP, InFlight] = defaultdict(InFlight)
+        # Fetched while a rebalance went on and given to nobody: to be read again from the committed offset.
+        self._again: set[TP] = set()
         self._to_commit: dict[TP, Position] = {}
         self._committed: dict[TP, Position] = {}
         self.before_drain: Callable[[], Any] | None = None
@@ -121,6 +125,7 @@ class BatchConsumer(Consumer):
             self._held.add(tp)
             self._incarnation[tp] = self._holdings
             self._in_flight.pop(tp, None)
+            self._again.discard(tp)
 
     async def release(self, offsets: Mapping[TP, int]) -> None:
         """Start fetching these partitions, at these offsets."""
@@ -165,6 +170,7 @@ class BatchConsumer(Consumer):
             before = {tp: self.incarnation(tp) for tp in partitions}
             try:
                 async with self._fetching:
+                    await self._go_back()
                     fetched = await self.fetch(partitions, FETCH_TIMEOUT_S)
             except self.consumer_stopped_errors:
                 if self.app.should_stop:
@@ -178,6 +184,10 @@ class BatchConsumer(Consumer):
                 self.log.warning("fetching failed, trying again: %s", error)
                 await self.sleep(ERROR_PAUSE_S)
                 continue
+            if generation != self.app.consumer_generation_id:
+                # These may be the first records of a new assignment, so nobody else would read them again.
+                self._again.update(tp for tp in fetched if tp not in self._held)
+                continue
             fresh = {tp: section for tp, section in fetched.items() if before.get(tp) == self.incarnation(tp)}
             for message in self._messages(fresh, generation):
                 # A batch whose partition was taken away or held again meanwhile will be read again by its next owner.
@@ -187,6 +197,13 @@ class BatchConsumer(Consumer):
             await asyncio.sleep(0)
 
     transient_errors: ClassVar[tuple[type[BaseException], ...]] = ()
+
+    async def _go_back(self) -> None:
+        again = self._again & self.assignment()
+        if again:
+            committed, begin = await self.committed_positions(again), await self.begin_offsets(again)
+            await self.seek_all({tp: committed[tp].offset if tp in committed else begin[tp] for tp in again})
+        self._again.clear()
 
     def _messages(self, fetched: Mapping[TP, Section], generation: int) -> list[Message]:
         together: dict[tuple[int, frozenset[str]], list[tuple[TP, Section]]] = defaultdict(list)
@@ -216,6 +233,8 @@ class BatchConsumer(Consumer):
         if message.generation_id != self.app.consumer_generation_id:
             return False
         batch = batch_of(message)
+        if batch.incarnation != self.incarnation(TP(batch.sections[0].topic, batch.partition)):
+            return False
         for section in batch.sections:
             tp = TP(section.topic, batch.partition)
             if tp in self._in_flight:
@@ -227,6 +246,10 @@ class BatchConsumer(Consumer):
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Write the positions that are done and not yet written."""
+        if self._acked:
+            raise RuntimeError(f"{sorted(self._acked)}: streams of batches must be read with noack()")
+        if not self._to_commit:  # such as where it was stopped before it had started
+            return False
         assigned = self.assignment()
         changed = {
             tp: position
@@ -243,11 +266,14 @@ class BatchConsumer(Consumer):
         """Give agents a bounded time to write their last checkpoint, then commit."""
         if self.before_drain is not None:
             try:
-                await asyncio.wait_for(self.before_drain(), DRAIN_TIMEOUT_S)
+                await asyncio.wait_for(self.before_drain(), self._layout.drain_timeout_s)
             except TimeoutError:
                 self.log.warning(
-                    "agents did not drain within %s s; their last second will be read again", DRAIN_TIMEOUT_S
+                    "agents did not drain within %s s; their last second will be read again",
+                    self._layout.drain_timeout_s,
                 )
+                if self.app.should_stop:
+                    self.before_drain = None  # on its way down Faust asks twice
         await self.commit()
 
     async def perform_seek(self) -> None:
@@ -256,6 +282,7 @@ class BatchConsumer(Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Give partitions up."""
         await super().on_partitions_revoked(revoked)
+        self._again -= revoked
         for tp in revoked:
             self._in_flight.pop(tp, None)
             self._to_commit.pop(tp, None)

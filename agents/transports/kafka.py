@@ -4,8 +4,8 @@ This module owns what Faust and aiokafka keep private. What it relies on is list
 `tests/agents/transports/test_contract.py`, which breaks when an upgrade moves any of it:
 
 - Faust: `AIOKafkaConsumerThread._create_worker_consumer`, `call_thread`, `_ensure_consumer`, the rebalance listener;
-- aiokafka: `AIOKafkaConsumer._fetcher._records`, `FetchResult._partition_records` and `getall`,
-  `PartitionRecords._consumer_record`, `_coordinator.fetch_committed_offsets`.
+- aiokafka: `AIOKafkaConsumer._fetcher._records`, `FetchResult._partition_records` and `_update_position`,
+  `_coordinator.fetch_committed_offsets`.
 """
 
 from __future__ import annotations
@@ -15,29 +15,30 @@ from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import aiokafka
-from aiokafka.consumer.fetcher import Fetcher, FetchResult
+from aiokafka.consumer.fetcher import Fetcher, FetchError, FetchResult
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.errors import ConsumerStoppedError, CorruptRecordException, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from agents.transports.batch import Section
 from agents.transports.consumer import BatchConsumer, Position
+from agents.transports.raw_records import Values, read_batches
 
 FETCH_WAIT_MS = 200
 MAX_FETCH_BYTES = 32 * 1024 * 1024
-
-
-def _as_fetched(_tp: TopicPartition, record: Any) -> Any:
-    """Stands in for `PartitionRecords._consumer_record`: building a ConsumerRecord costs eight times the parsing."""
-    return record
+REASSIGNMENT_PAUSE_S = 0.02
+MAX_IDLE_MS = 2**53
+"""A worker that fetches nothing, for it is a standby or its store is away, must not be put out of the group."""
 
 
 async def fetch_raw(fetcher: Fetcher, partitions: Collection[TopicPartition], timeout: float) -> dict[TP, Section]:
-    """Like `Fetcher.fetched_records` without a limit, yet handing out aiokafka's parsed records as they are."""
+    """Like `Fetcher.fetched_records` without a limit, yet handing out values instead of records."""
     if fetcher._subscriptions.reassignment_in_progress:
-        await fetcher._subscriptions.wait_for_assignment()
+        # Not waited for: it waits for whoever gives the partitions up, and that one may wait for this thread.
+        await asyncio.sleep(REASSIGNMENT_PAUSE_S)
+        return {}
     drained = _drain(fetcher, partitions)
     if drained or not timeout:
         return drained
@@ -65,21 +66,37 @@ def _drain(fetcher: Fetcher, partitions: Collection[TopicPartition]) -> dict[TP,
             fetcher._notify(fetcher._wait_consume_future)
             result.check_raise()
             continue
-        partition_records = result._partition_records
-        if partition_records is not None:
-            partition_records._consumer_record = _as_fetched
-        records = result.getall()
-        del fetcher._records[tp]
+        section, damage = _take(tp, result)
+        if section is not None:
+            drained[TP(tp.topic, tp.partition)] = section
+        if damage is None:
+            del fetcher._records[tp]
+        else:
+            fetcher._records[tp] = FetchError(error=damage, backoff=0)
         fetcher._notify(fetcher._wait_consume_future)
-        if records:
-            offsets: Any = [record.offset for record in records]
-            if offsets[-1] - offsets[0] == len(offsets) - 1:
-                offsets = range(offsets[0], offsets[-1] + 1)
-            values = [record.value for record in records]
-            drained[TP(tp.topic, tp.partition)] = Section(
-                tp.topic, offsets, values, partition_records.next_fetch_offset
-            )
     return drained
+
+
+def _take(tp: TopicPartition, result: FetchResult) -> tuple[Section | None, KafkaError | None]:
+    """The records of one partition; with damage, those before it, and reading goes on there."""
+    if not result.check_assignment(tp) or not result.has_more():
+        return None, None
+    fetched = result._partition_records
+    offsets: Any = []
+    values: Values = []
+    damage = None
+    try:
+        for more_offsets, more_values in read_batches(fetched):
+            offsets += more_offsets
+            values += more_values
+    except Exception as error:  # each codec raises errors of its own
+        damage = error if isinstance(error, KafkaError) else CorruptRecordException(f"{tp}: {error!r}")
+    result._update_position()
+    if not values:
+        return None, damage
+    if offsets[-1] - offsets[0] == len(offsets) - 1:
+        offsets = range(offsets[0], offsets[-1] + 1)
+    return Section(tp.topic, offsets, values, fetched.next_fetch_offset), damage
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -99,7 +116,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
             fetch_max_bytes=MAX_FETCH_BYTES,
             fetch_max_wait_ms=FETCH_WAIT_MS,
-            max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
+            max_poll_interval_ms=MAX_IDLE_MS,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
@@ -109,6 +126,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
+
+    def topic_partitions(self, topic: str) -> int | None:
+        """Number of partitions of a topic, None while it is not known."""
+        # Faust asks the group's coordinator, which learns it only in the member that leads the group.
+        return len((self._consumer and self._consumer.partitions_for_topic(topic)) or ()) or None
+
+    def highwater(self, tp: TP) -> int | None:  # type: ignore[override]
+        """Offset behind the newest record, None while it is not known or the partition not assigned."""
+        consumer, asked = self._ensure_consumer(), TopicPartition(*tp)
+        return consumer.highwater(asked) if asked in consumer.assignment() else None
 
     async def fetch(self, partitions: set[TP], timeout: float) -> dict[TP, Section]:
         """See `BatchConsumer.fetch`."""
@@ -169,8 +196,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _seek_all(self, offsets: Mapping[TP, int]) -> None:
         consumer = self._ensure_consumer()
+        assigned = consumer.assignment()
         for tp, offset in offsets.items():
-            consumer.seek(TopicPartition(*tp), offset)
+            if TopicPartition(*tp) in assigned:  # else it was just taken away
+                consumer.seek(TopicPartition(*tp), offset)
 
     async def at_end(self, partitions: Collection[TP]) -> set[TP]:
         """See `BatchConsumer.at_end`."""

@@ -34,6 +34,8 @@ def test_may_day_is_the_case_study() -> None:
     usual = {model.model_id: model.ctr for model in may_day.models}
     assert usual["recommender-home"] == 0.08
     assert promotion.ctr == {"recommender-home": 0.04}
+    # One fall is one alert: with two versions there would be two.
+    assert [list(model.versions) for model in may_day.models if model.model_id == "recommender-home"] == [["v3"]]
     assert (before.new_users, promotion.new_users) == (0.2, 0.5)
     assert psi(before.genders, promotion.genders) == pytest.approx(0.21, abs=0.005)
     assert psi((0.8, 0.2), (0.5, 0.5)) > 0.2

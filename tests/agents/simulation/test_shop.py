@@ -125,7 +125,9 @@ def test_the_other_models_hold_their_ctr(may_day_ctr: dict[str, dict[int, float]
     assert min(may_day_ctr[model_id][minute] for minute in range(9)) >= 0.07
 
 
-@pytest.mark.parametrize(("model_id", "version", "share"), [(HOME, "v3", 0.8), (HOME, "v4", 0.2)])
+@pytest.mark.parametrize(
+    ("model_id", "version", "share"), [("search-ranking", "v7", 0.9), ("search-ranking", "v8", 0.1)]
+)
 def test_versions_have_their_share(
     may_day_impressions: list[dict[str, Any]], model_id: str, version: str, share: float
 ) -> None:
@@ -173,8 +175,8 @@ def test_new_users_click_promoted_items_of_which_the_model_goes_on_showing_few(
 @pytest.mark.parametrize(
     ("scenario", "digest"),
     [
-        ("steady", "b1747843ea8ccfc6"),
-        ("may-day", "967d1a2a0503cfc2"),
+        ("steady", "8ac2e5c1286ca931"),
+        ("may-day", "609509898d1a05ed"),
     ],
 )
 def test_the_same_arguments_give_the_same_bytes_on_any_machine(scenario: str, digest: str) -> None:

@@ -1,0 +1,245 @@
+"""`tidemark worker` as a process, on a real Kafka and a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from agents.commands.main import main
+from agents.commands.worker import OneLine
+from deploy.process import free_port
+from deploy.stack import KafkaCluster, RedisServer
+from tests.agents.commands.conftest import Record
+from tests.agents.commands.processes import TIDEMARK, Running, environment, until
+from tests.agents.shop_lines import event_json, topic_of
+from tests.oracle import Event, Key, count
+from tests.tables.streams import T0, random_stream
+
+Produce = Callable[[Sequence[Record]], None]
+
+
+@pytest.fixture
+def worker(shop: Path, redis_url: str, tmp_path: Path) -> list[str]:
+    """The command line of a worker of this test's own group."""
+    return [*TIDEMARK, "worker", "--config", str(shop), "--store", redis_url]
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def records_of(events: Sequence[Event], prefix: str) -> list[Record]:
+    """Records of two partitions, by user."""
+    return [
+        (prefix + topic_of(event), int(event.user[1:]) % 2, event.time, event_json(event)) for event in events
+    ]  # fmt: skip
+
+
+def last_rows(bootstrap: str, topic: str) -> dict[Key, tuple[int, int, bool]]:
+    """The last row of each window: shown, clicked, final."""
+
+    async def read() -> dict[Key, tuple[int, int, bool]]:
+        rows: dict[Key, tuple[int, int, bool]] = {}
+        async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
+            partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+            if not partitions:
+                partitions = [TopicPartition(topic, p) for p in range(2)]
+            consumer.assign(partitions)
+            ends = await consumer.end_offsets(partitions)
+            await consumer.seek_to_beginning()
+            while any([await consumer.position(tp) < ends[tp] for tp in partitions]):
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    for record in records:
+                        row = json.loads(record.value)
+                        key = (row["model_id"], row["model_version"]), row["window_start"]
+                        numbers = row["impressions"], row["clicks"], row["final"]
+                        assert not (key in rows and rows[key][2]) or rows[key] == numbers, "a final row changed"
+                        rows[key] = numbers
+        return rows
+
+    return asyncio.run(read())
+
+
+def consumed(running: Running) -> float:
+    """Records that a worker has taken from the inputs, as it counts them."""
+    found = re.findall(r"^tidemark_events_consumed_total\{.*\} (\S+)$", running.get("/metrics")[1], re.MULTILINE)
+    return sum(map(float, found))
+
+
+def test_it_creates_its_topics_drains_at_sigterm_and_goes_on_where_it_was(
+    worker: list[str], kafka: KafkaCluster, topic_prefix: str, shop: Path, tmp_path: Path, produce: Produce,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    events = sorted(random_stream(random.Random(1), events=400, disorder_ms=0), key=lambda event: event.time)
+    events = [event for event in events if event.time < T0 + 8 * 60_000]  # so that no window becomes final
+    half = len(events) // 2
+    with Running(worker, tmp_path) as first:
+        assert first.is_ready()
+        assert main(["topics", "check", "--config", str(shop)]) == 0
+        produce(records_of(events[:half], topic_prefix))
+        assert until(20, lambda: consumed(first) == half)
+        assert first.end() == 0
+        assert "drained and stopped" in first.said
+    produce(records_of(events[half:], topic_prefix))
+    with Running(worker, tmp_path) as second:
+        assert second.is_ready()
+        windows = topic_prefix + "tidemark.windows"
+        wanted = {key: (*numbers, False) for key, numbers in count(events).items()}
+        assert until(20, lambda: last_rows(kafka.bootstrap, windows) == wanted)
+        # The last checkpoint was written at the signal: nothing is read twice.
+        assert consumed(second) == len(events) - half
+        assert second.end() == 0
+    assert "Traceback" not in first.said + second.said
+    assert all(re.match(r"\d{4}-\d\d-\d\d \S+ [A-Z]+ \S+: ", line) for line in second.said.splitlines())
+
+
+def test_two_workers_take_ports_of_their_own_where_none_was_asked_for(worker: list[str], tmp_path: Path) -> None:
+    with Running(worker, tmp_path) as one, Running(worker, tmp_path) as other:
+        assert one.is_ready() and other.is_ready()
+        assert one.url != other.url
+        assert (one.end(), other.end()) == (0, 0)
+
+
+def test_faust_can_run_it_too(shop: Path, redis_url: str, tmp_path: Path) -> None:
+    port = str(free_port())
+    command = [sys.executable, "-m", "faust", "-A", "agents.app", "worker", "--loglevel", "info", "--web-port", port]
+    env = environment(TIDEMARK_CONFIG=str(shop), TIDEMARK_STORE=redis_url)
+    with Running(command, tmp_path, env) as running:
+        assert until(30, lambda: f"listening on http://127.0.0.1:{port}" in running.said)
+        assert running.is_ready()
+        assert main(["topics", "check", "--config", str(shop)]) == 0
+        assert running.end() == 0
+    assert "Traceback" not in running.said
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == set()
+
+
+# ---------------------------------------------------------------- what keeps it from starting
+
+
+def assert_ends_with(running: Running, said: str, within_s: float = 15.0) -> None:
+    """It fails in time, with one line for the error and no traceback."""
+    assert running.process.wait(within_s) == 1
+    *before, last = running.said.splitlines()
+    assert last.startswith("tidemark: error: ") and said in last
+    assert not any(" ERROR " in line or "Traceback" in line for line in before), running.said
+
+
+def test_a_port_that_was_asked_for_and_is_taken(worker: list[str], taken_port: int, tmp_path: Path) -> None:
+    with Running([*worker, "--web-port", str(taken_port)], tmp_path) as running:
+        assert_ends_with(running, f"cannot listen on 127.0.0.1:{taken_port}: Address already in use; choose another")
+    assert "group" not in running.said
+
+
+def test_no_broker(redis_url: str, tmp_path: Path) -> None:
+    broker = f"kafka://127.0.0.1:{free_port()}"
+    with Running([*TIDEMARK, "worker", "--broker", broker, "--store", redis_url], tmp_path) as running:
+        assert_ends_with(running, f"no broker answers at {broker}")
+
+
+def test_no_store(tmp_path: Path) -> None:
+    store = f"redis://:secret@127.0.0.1:{free_port()}/0"
+    with Running([*TIDEMARK, "worker", "--store", store], tmp_path) as running:
+        assert_ends_with(running, "is unavailable")
+    assert "secret" not in running.said
+
+
+def test_a_store_that_does_not_answer(tmp_path: Path) -> None:
+    with RedisServer.start(tmp_path / "redis") as server:
+        server.pause()
+        with Running([*TIDEMARK, "worker", "--store", server.url], tmp_path) as running:
+            assert_ends_with(running, f"store {server.url} is unavailable")
+        server.resume()
+
+
+def test_a_broker_that_does_not_answer_can_be_waited_for_or_not(redis_url: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        broker = f"kafka://127.0.0.1:{silent.getsockname()[1]}"
+        command = [*TIDEMARK, "worker", "--broker", broker, "--store", redis_url]
+        with Running(command, tmp_path) as patient, Running(command, tmp_path) as interrupted:
+            assert interrupted.get("/livez")[0] == 200
+            status, why = interrupted.get("/readyz")
+            assert status == 503 and "waiting for the consumer group" in why
+            started = time.monotonic()
+            assert interrupted.end() == 0
+            assert time.monotonic() - started < 5
+            assert_ends_with(patient, broker, within_s=20)
+
+
+# ---------------------------------------------------------------- what ends it
+
+
+FAILING = """\
+import sys
+from agents.join_state import JoinState
+
+def fail(*_):
+    raise ZeroDivisionError("as an example")
+
+JoinState.apply = fail
+from agents.commands.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_an_agent_that_fails_ends_the_worker_and_its_batch_is_read_again(
+    worker: list[str], topic_prefix: str, shop: Path, tmp_path: Path, produce: Produce
+) -> None:
+    assert main(["topics", "create", "--config", str(shop)]) == 0
+    produce([(topic_prefix + "clicks", 0, T0, b"{}")])
+    with Running([sys.executable, "-c", FAILING, *worker[len(TIDEMARK) :]], tmp_path) as running:
+        assert running.process.wait(30) == 1
+    last = running.said.splitlines()[-1]
+    assert last == "tidemark: error: the worker crashed: ZeroDivisionError('as an example')"
+    assert "Traceback" not in running.said
+    with Running(worker, tmp_path) as next_owner:
+        assert until(20, lambda: consumed(next_owner) == 1)
+        assert next_owner.end() == 0
+
+
+HANGING = """\
+import sys, threading
+from types import SimpleNamespace
+from agents.commands.worker import LastResort
+
+threading.Thread(target=threading.Event().wait).start()
+resort = LastResort(SimpleNamespace(drained=sys.argv[1] == "drained"), after_s=0.3)
+resort.start()
+resort.cancel()
+"""
+
+
+@pytest.mark.parametrize(("state", "status"), [("drained", 0), ("not", 1)])
+def test_a_client_that_does_not_stop_does_not_keep_the_process(state: str, status: int, tmp_path: Path) -> None:
+    with Running([sys.executable, "-c", HANGING, state], tmp_path) as running:
+        assert running.process.wait(20) == status
+    assert len(running.said.splitlines()) == 1
+
+
+def test_a_traceback_becomes_the_end_of_its_line() -> None:
+    try:
+        raise ZeroDivisionError("by\nzero")
+    except ZeroDivisionError:
+        record = logging.LogRecord("tidemark.x", logging.ERROR, "f", 1, "it failed", (), sys.exc_info())
+    assert OneLine("%(levelname)s %(message)s").format(record) == "ERROR it failed: ZeroDivisionError('by\\nzero')"
+
+
+def test_a_configuration_that_is_wrong_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("join: {attribution: first}\n")
+    assert main(["worker", "--config", str(config)]) == 2
+    assert f"{config}:1: join.attribution" in capsys.readouterr().err
+    assert main(["worker", "--web-port", "0", "--broker", os.devnull]) == 2

@@ -1,0 +1,145 @@
+"""A worker dies or hangs at every single step that it takes; the next one must come to the same final rows."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+from faust.types import TP
+
+from tables.memory_store import MemoryStore
+from tests.crash.one_step import PARTITIONS, Broker, Died, SteppedWorker
+from tests.crash.traffic import CLOSING_MS, Traffic, as_line
+from tests.oracle import MINUTE, Click, Event, Impression, count
+
+# Enough to read all of the traffic, and more than once.
+ROUNDS = 60
+
+SEEDS = range(3)
+T0 = 1_777_629_600_000
+
+After = Callable[[MemoryStore, MemoryStore], MemoryStore]
+"""(the store as the dead worker left it, as it was some time before) -> what its successor finds."""
+
+
+def traffic_of(seed: int) -> Traffic:
+    """Forty minutes with an event every half minute: windows become final all along."""
+    rng = random.Random(seed)
+    events: list[Event] = []
+    for n in range(80):
+        user, time = f"u{rng.randrange(4)}", T0 + n * MINUTE // 2 + rng.randrange(MINUTE // 2)
+        model = rng.choice([("home", "v1"), ("home", "v2"), ("search", "")])
+        events.append(
+            Impression(user, "i", time, model) if rng.random() < 0.6 else Click(user, "i", time + rng.randrange(MINUTE))
+        )
+    end = max(event.time for event in events)
+    lines = [as_line(event, int(event.user[1:]) % PARTITIONS, event.time) for event in events]
+    return Traffic(lines, count(events), frozenset(), end)
+
+
+def broker_with(traffic: Traffic) -> Broker:
+    broker = Broker()
+    at = traffic.end_ms + CLOSING_MS
+    closing = [
+        as_line(event, partition, at)
+        for partition in range(PARTITIONS)
+        for event in (Impression("closing", "i", at, ("closing", "")), Click("closing", "i", at))
+    ]
+    for line in [*traffic.lines, *closing]:
+        broker.logs[TP(line.topic, line.partition)].append(line.value or b"")
+    return broker
+
+
+async def steps_of(seed: int, traffic: Traffic) -> int:
+    """How many steps an undisturbed life takes; it must be right itself."""
+    broker = broker_with(traffic)
+    worker = SteppedWorker(broker, MemoryStore(), random.Random(seed))
+    await worker.live(ROUNDS)
+    assert broker.outcome().faults(traffic) == []
+    assert broker.outcome().repeated == 0
+    return worker.steps
+
+
+def kept(store: MemoryStore, _older: MemoryStore) -> MemoryStore:
+    return store
+
+
+def emptied(_store: MemoryStore, _older: MemoryStore) -> MemoryStore:
+    return MemoryStore()
+
+
+def set_back(_store: MemoryStore, older: MemoryStore) -> MemoryStore:
+    return older
+
+
+async def die_at(step: int, seed: int, broker: Broker, store: MemoryStore) -> None:
+    with pytest.raises(Died):
+        await SteppedWorker(broker, store, random.Random(seed), die_at=step).live(ROUNDS)
+
+
+@pytest.mark.parametrize("after", [kept, emptied, set_back])
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_death(seed: int, after: After) -> None:
+    traffic = traffic_of(seed)
+    for step in range(await steps_of(seed, traffic)):
+        broker, store = broker_with(traffic), MemoryStore()
+        older = MemoryStore()
+        if after is set_back:
+            # A first life up to some step before: what it has left is the backup.
+            await die_at(step * 2 // 3, seed, broker, older)
+            store = copy.deepcopy(older)
+            life = SteppedWorker(broker, store, random.Random(seed + 1), die_at=step // 3 + 1)
+            with pytest.raises(Died):
+                await life.live(ROUNDS)
+        else:
+            await die_at(step, seed, broker, store)
+        await SteppedWorker(broker, after(store, older), random.Random(step)).live(ROUNDS)
+        assert broker.outcome().faults(traffic) == [], f"after death at step {step}"
+
+
+@pytest.mark.parametrize("after", [kept, emptied])
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_death_once_more_while_the_first_is_made_up_for(seed: int, after: After) -> None:
+    traffic = traffic_of(seed)
+    steps = await steps_of(seed, traffic)
+    rng = random.Random(seed)
+    for _ in range(100):
+        first, second = rng.randrange(steps), rng.randrange(steps // 2)
+        broker, store = broker_with(traffic), MemoryStore()
+        await die_at(first, seed, broker, store)
+        store = after(store, store)
+        try:
+            await SteppedWorker(broker, store, random.Random(first), die_at=second).live(ROUNDS)
+        except Died:
+            await SteppedWorker(broker, store, random.Random(second)).live(ROUNDS)
+        assert broker.outcome().faults(traffic) == [], f"after deaths at steps {first} and {second}"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_worker_that_hangs_and_wakes_up_when_its_partitions_have_moved(seed: int) -> None:
+    traffic = traffic_of(seed)
+    for step in range(await steps_of(seed, traffic)):
+        broker, store = broker_with(traffic), MemoryStore()
+        zombie = SteppedWorker(broker, store, random.Random(seed), hang_at=step)
+        hung: Awaitable[None] = asyncio.create_task(zombie.live(ROUNDS))
+        await zombie.hanging.wait()
+
+        successor = SteppedWorker(broker, store, random.Random(step))
+        taking_over = asyncio.create_task(successor.live(ROUNDS))
+        await until_step(successor, random.Random(step).randrange(40))
+        zombie.wake.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        zombie.revoke()
+        await taking_over
+        hung.cancel()  # type: ignore[attr-defined]
+        await asyncio.gather(hung, return_exceptions=True)
+        assert broker.outcome().faults(traffic) == [], f"woken up in step {step}"
+
+
+async def until_step(worker: SteppedWorker, step: int) -> None:
+    while worker.steps < step:  # noqa: ASYNC110 - in the lock step of the event loop
+        await asyncio.sleep(0)

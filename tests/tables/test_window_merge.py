@@ -1,0 +1,292 @@
+"""Merging what several partitions say of the same windows, through every kind of repetition, restart and loss."""
+
+from __future__ import annotations
+
+import copy
+import random
+from dataclasses import dataclass, field
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tables.join_policy import WINDOW_MS, JoinPolicy
+from tables.partials import Partial, PartialRow, decode_partial, encode_partial
+from tables.watermark import END
+from tables.window_merge import CtrRow, WindowMerge
+from tests.tables.streams import T0
+
+POLICY = JoinPolicy(attribution_ms=2 * WINDOW_MS)
+MODELS = [("home", "v1"), ("home", "v2"), ("search", "")]
+SOURCES = 3
+
+Key = tuple[int, tuple[str, str]]
+Counts = tuple[int, int]
+
+
+@dataclass
+class Partition:
+    """A join partition: its counts grow while their window is open to it, and it may be restarted at any time."""
+
+    number: int
+    rng: random.Random
+    epoch: int = 100
+    checkpoint: int = 0
+    watermark: int = T0 - WINDOW_MS
+    counts: dict[Key, Counts] = field(default_factory=dict)
+    told_last: list[Partial] = field(default_factory=list)
+    before: list[Partial] = field(default_factory=list)
+    """All that was ever said: any of it may come again from an owner who has been replaced."""
+
+    def open_keys(self) -> list[Key]:
+        return [key for key in self.counts if key[0] >= POLICY.first_open(self.watermark)]
+
+    def say(self, keys: list[Key]) -> list[Partial]:
+        rows = [PartialRow(*model, start, *self.counts[start, model]) for start, model in keys]
+        cut = self.rng.randrange(len(rows) + 1)
+        parts = [rows[:cut], rows[cut:]] if self.rng.random() < 0.3 else [rows]
+        told = [Partial(self.number, SOURCES, self.epoch, self.checkpoint, self.watermark, part) for part in parts]
+        self.told_last = told
+        self.before += told
+        return told
+
+    def go_on(self) -> list[Partial]:
+        """A checkpoint later."""
+        self.checkpoint += 1
+        changed: list[Key] = []
+        newest = max(T0, self.watermark) // WINDOW_MS * WINDOW_MS
+        for _ in range(self.rng.randrange(4)):
+            start = newest + self.rng.choice([-2, -1, 0, 0, 1]) * WINDOW_MS
+            if start < max(T0, POLICY.first_open(self.watermark)):
+                continue
+            key = start, self.rng.choice(MODELS)
+            shown, clicked = self.counts.get(key, (0, 0))
+            shown += self.rng.randrange(1, 5)
+            self.counts[key] = shown, min(shown, clicked + self.rng.randrange(3))
+            changed.append(key)
+        told = self.say(sorted(set(changed)))
+        self.watermark += self.rng.choice([0, 1_000, 20_000, 70_000])
+        return told + self.say([])
+
+    def restart(self) -> list[Partial]:
+        """The new owner repeats the last words of the old one, and then says all that is open once more."""
+        again = list(self.told_last)
+        self.epoch += self.rng.randrange(1, 5)
+        return again + self.say(self.open_keys())
+
+    def end(self) -> list[Partial]:
+        self.checkpoint += 1
+        self.watermark = END
+        return self.say([])
+
+
+@dataclass
+class Talk:
+    """What all partitions say, in the order of the topic, and what must come of it."""
+
+    messages: list[bytes]
+    expected: dict[Key, Counts]
+
+
+def talk(rng: random.Random, length: int) -> Talk:
+    partitions = [Partition(number, random.Random(rng.random())) for number in range(SOURCES)]
+    messages: list[Partial] = []
+    for _ in range(length):
+        partition = rng.choice(partitions)
+        what = rng.random()
+        if what < 0.75:
+            messages += partition.go_on()
+        elif what < 0.87:
+            messages += partition.restart()
+        elif partition.before:
+            first = rng.randrange(len(partition.before))
+            # A zombie speaks again, but never as if it were the present owner at an older checkpoint.
+            messages += [old for old in partition.before[first : first + 3] if old.epoch < partition.epoch]
+    for partition in partitions:
+        messages += partition.end()
+    expected: dict[Key, Counts] = {}
+    for partition in partitions:
+        for key, (shown, clicked) in partition.counts.items():
+            total, clicks = expected.get(key, (0, 0))
+            expected[key] = total + shown, clicks + clicked
+    return Talk([encode_partial(message) for message in messages], expected)
+
+
+def counts_of(rows: list[CtrRow]) -> dict[Key, Counts]:
+    counts = {(row.window_start, row.model): (row.impressions, row.clicks) for row in rows}
+    assert len(counts) == len(rows), "a window was told twice"
+    return counts
+
+
+def stored(merge: WindowMerge) -> bytes:
+    return msgspec.msgpack.encode(merge.state())
+
+
+def restored(state: bytes) -> WindowMerge:
+    merge = WindowMerge(POLICY)
+    merge.restore(msgspec.msgpack.decode(state))
+    return merge
+
+
+seeds = st.integers(0, 2**32)
+
+
+@given(seeds, st.integers(0, 60))
+def test_every_window_is_final_once_with_the_last_words_of_all_partitions(seed: int, length: int) -> None:
+    rng = random.Random(seed)
+    said = talk(rng, length)
+    merge, final = WindowMerge(POLICY), list[CtrRow]()
+    for offset, message in enumerate(said.messages):
+        merge.merge(decode_partial(message), offset)
+        final += merge.take_final()
+        if rng.random() < 0.2:
+            merge = restored(stored(merge))
+    assert counts_of(final) == said.expected
+    assert all(row.final for row in final)
+    ends = [row.window_start for row in final]
+    assert ends == sorted(ends)
+    assert merge.open_windows == 0
+
+
+@given(seeds, st.integers(0, 60))
+def test_going_on_from_an_older_checkpoint_tells_the_same_again(seed: int, length: int) -> None:
+    rng = random.Random(seed)
+    said = talk(rng, length)
+    merge, final = WindowMerge(POLICY), dict[Key, Counts]()
+    backup, at, offset = stored(merge), 0, 0
+    crashes = 3
+    while offset < len(said.messages):
+        merge.merge(decode_partial(said.messages[offset]), offset)
+        for key, counts in counts_of(merge.take_final()).items():
+            assert final.setdefault(key, counts) == counts
+        offset += 1
+        if rng.random() < 0.3:
+            backup, at = stored(merge), offset
+        elif crashes and rng.random() < 0.1:
+            crashes -= 1
+            merge, offset = restored(backup), at
+    assert final == said.expected
+
+
+@given(seeds, st.integers(1, 60))
+def test_without_any_checkpoint_reading_again_rebuilds_the_open_windows(seed: int, length: int) -> None:
+    rng = random.Random(seed)
+    said = talk(rng, length)
+    merge, final = WindowMerge(POLICY), list[CtrRow]()
+    lost_at = rng.randrange(len(said.messages))
+    for offset in range(lost_at):
+        merge.merge(decode_partial(said.messages[offset]), offset)
+        final += merge.take_final()
+    begin, first_open = merge.rebuild_offset(lost_at), merge.first_open
+
+    merge = WindowMerge(POLICY)
+    merge.first_open = first_open
+    for offset in range(begin, len(said.messages)):
+        merge.merge(decode_partial(said.messages[offset]), offset)
+        if offset >= lost_at:
+            final += merge.take_final()
+    assert counts_of(final) == said.expected
+
+
+@given(seeds, st.integers(0, 60))
+def test_rows_told_meanwhile_lead_up_to_the_final_ones(seed: int, length: int) -> None:
+    rng = random.Random(seed)
+    said = talk(rng, length)
+    merge, shown, final = WindowMerge(POLICY), dict[Key, Counts](), dict[Key, Counts]()
+    for offset, message in enumerate(said.messages):
+        merge.merge(decode_partial(message), offset)
+        rows = merge.take_final()
+        assert not {row.window_start for row in rows} & {start for start, _ in final}
+        final |= counts_of(rows)
+        if rng.random() < 0.4:
+            changed = merge.take_changed()
+            assert not any(row.final for row in changed)
+            for key, counts in counts_of(changed).items():
+                assert key not in final
+                assert shown.get(key) != counts  # a repetition is no change
+                shown[key] = counts
+            assert merge.take_changed() == []
+    for key, (impressions, clicks) in shown.items():
+        assert impressions <= final[key][0] and clicks <= final[key][1]
+
+
+@given(seeds, st.integers(0, 60), st.sampled_from([0, 1_000, WINDOW_MS, 2 * WINDOW_MS]))
+def test_a_window_matures_once_when_the_watermark_has_left_it_behind(seed: int, length: int, settle_ms: int) -> None:
+    rng = random.Random(seed)
+    said = talk(rng, length)
+    merge, matured = WindowMerge(POLICY), list[CtrRow]()
+    since = merge.first_open
+    for offset, message in enumerate(said.messages):
+        merge.merge(decode_partial(message), offset)
+        rows, since = merge.mature_rows(settle_ms, since)
+        assert all(row.window_end + settle_ms <= merge.watermark for row in rows)
+        matured += rows
+        merge.take_final()
+        if rng.random() < 0.2:
+            merge = restored(stored(merge))
+    told = counts_of(matured)
+    assert [row.window_end for row in matured] == sorted(row.window_end for row in matured)
+    # A window of which nobody had said anything when it matured is not judged; one that settles as late as
+    # attribution does is judged by its final numbers.
+    assert told.keys() <= said.expected.keys()
+    if settle_ms == POLICY.attribution_ms:
+        assert told == said.expected
+
+
+# -- one thing at a time
+
+
+def partial(
+    source: int = 0, *, of: int = 1, epoch: int = 1, number: int = 1, watermark: int = T0, **shown: int
+) -> Partial:
+    rows = [PartialRow(model, "", T0, impressions, 0) for model, impressions in shown.items()]
+    return Partial(source, of, epoch, number, watermark, rows)
+
+
+def impressions(merge: WindowMerge) -> dict[str, int]:
+    return {row.model[0]: row.impressions for row in copy.deepcopy(merge).take_changed()}
+
+
+def test_a_partial_replaces_what_its_partition_said_and_adds_to_the_others() -> None:
+    merge = WindowMerge(POLICY)
+    for said in (partial(0, home=5), partial(1, home=7), partial(0, number=2, home=6)):
+        assert merge.merge(said, 0)
+    assert impressions(merge) == {"home": 13}
+
+
+@pytest.mark.parametrize("zombie", [partial(epoch=1, number=9, home=99), partial(epoch=2, number=4, home=99)])
+def test_who_has_been_replaced_is_not_heard(zombie: Partial) -> None:
+    merge = WindowMerge(POLICY)
+    merge.merge(partial(epoch=2, number=5, home=5), 0)
+    assert not merge.merge(zombie, 1)
+    assert impressions(merge) == {"home": 5}
+
+
+def test_nothing_is_final_before_all_partitions_have_spoken() -> None:
+    merge = WindowMerge(POLICY)
+    merge.merge(partial(0, of=2, watermark=END, home=5), 0)
+    assert merge.take_final() == []
+    merge.merge(partial(1, of=2, watermark=T0 + WINDOW_MS + POLICY.attribution_ms - 1), 1)
+    assert merge.take_final() == []
+    merge.merge(partial(1, of=2, number=2, watermark=T0 + WINDOW_MS + POLICY.attribution_ms), 2)
+    assert merge.take_final() == [CtrRow(("home", ""), T0, 5, 0, final=True)]
+
+
+def test_what_is_said_of_a_final_window_is_not_heard() -> None:
+    merge = WindowMerge(POLICY)
+    merge.merge(partial(home=5, watermark=END), 0)
+    assert len(merge.take_final()) == 1
+    merge.merge(partial(number=2, home=6, watermark=END), 1)
+    assert (merge.take_final(), merge.take_changed(), merge.open_windows) == ([], [], 0)
+
+
+def test_a_row_of_no_impressions_has_no_ctr() -> None:
+    assert CtrRow(("home", ""), T0, 0, 0, final=True).ctr is None
+    assert CtrRow(("home", ""), T0, 8, 2, final=True).ctr == 0.25
+
+
+@pytest.mark.parametrize("data", [encode_partial(partial(home=5))[:-1], b"", b"\xc0", b"{}"])
+def test_what_is_no_partial_is_told_as_such(data: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        decode_partial(data)
