@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -34,6 +35,9 @@ MOST_WAITING = 20_000
 """Records that may wait in the broker: a machine that is too slow for the speed asked for gets a slower shop."""
 KEPT_RECORDS = 20_000
 REFRESH_S = 0.25
+TOLD_WITHIN_S = 1.5
+"""From an event to the row that counts it: two agents, each with an interval of its own."""
+
 STOP_S = 30.0
 
 
@@ -66,6 +70,7 @@ class Demo:
         self._last_count = (0.0, 0)
         self._events_per_s = 0.0
         self._told_until: int | None = None
+        self._watermarks: deque[tuple[float, int]] = deque()
         encoding = out.encoding or "utf-8"
         write = self._board.alert_texts.append if self._draws else self._write_alert
         self._alerts = stream_into(write, colour=self._draws, encoding=encoding)
@@ -159,17 +164,21 @@ class Demo:
             self._events_per_s = (self._events - counted) / (now - counted_at) if counted_at else 0.0
             self._last_count = now, self._events
         watermark = min((held.state.watermark for held in app.join_agent.custodian.held.values()), default=0)
+        self._watermarks.append((now, watermark))
+        while len(self._watermarks) > 1 and now - self._watermarks[1][0] > TOLD_WITHIN_S:
+            self._watermarks.popleft()
+        told = self._watermarks[0][1]
         if self._draws:
-            progress = Progress(self._clock_ms, watermark, self._events, self._events_per_s, self._options.speed)
+            progress = Progress(self._clock_ms, watermark, told, self._events, self._events_per_s, self._options.speed)
             self._screen.picture(draw(self._board, progress, self._links(app), plain=self._screen.is_plain))
         else:
-            self._tell_minutes(watermark)
+            self._tell_minutes(told)
 
-    def _tell_minutes(self, watermark_ms: int) -> None:
+    def _tell_minutes(self, told_ms: int) -> None:
         """A line for each minute whose clicks have come."""
         starts = sorted({start for windows in self._board.windows.values() for start in windows})
         for start in starts:
-            is_due = start + WINDOW_MS + SETTLE_MS <= watermark_ms
+            is_due = start + WINDOW_MS + SETTLE_MS <= told_ms
             if is_due and (self._told_until is None or start > self._told_until):
                 self._told_until = start
                 self._screen.line(minute_line(self._board, start))

@@ -191,6 +191,7 @@ class JoinState(PartitionState):
     def rebuilt(self) -> None:
         """See PartitionState."""
         self.table.watermark.frozen = False
+        self.table.tick(self.clock_ms)
         self._touched = True
 
     def _remember_offsets(self, decoded: JoinInput) -> None:
@@ -231,7 +232,7 @@ class JoinState(PartitionState):
         return self._told_at_ms is None or self.clock_ms - self._told_at_ms >= HEARTBEAT_MS
 
     def _partials(self, steps: list[Step], epoch: int, number: int, sources: int, targets: int) -> list[Outgoing]:
-        messages = []
+        messages: list[Outgoing] = []
         silent = self._is_silent()
         for step in steps:
             if not step.counts and step.watermark == self._told and not silent:
@@ -253,6 +254,7 @@ class JoinState(PartitionState):
                         number,
                         step.watermark if begin == last else before,
                         mine[begin : begin + ROWS_A_MESSAGE],
+                        part=len(messages),
                     )
                     messages.append(Outgoing(self._setting.topics.partials, None, encode_partial(partial), target))
         return messages

@@ -26,7 +26,7 @@ KEPT_WINDOWS = 40
 SHOWN_MINUTES = 30
 SHOWN_ALERTS = 5
 SETTLE_MS = 60_000
-"""A window is shown when the watermark has left it behind by this: before, its clicks are still to come."""
+"""A window is shown when the watermark has left it behind by this: before, most of its clicks are to come."""
 
 _BARS = "▁▂▃▄▅▆▇█"
 _PLAIN_BARS = "_.-=*%@#"
@@ -80,9 +80,9 @@ class Board:
             self.resolved += 1
             self.firing.pop(alert["alert_id"], None)
 
-    def settled(self, model: Model, watermark_ms: int) -> list[tuple[int, Window]]:
+    def settled(self, model: Model, told_ms: int) -> list[tuple[int, Window]]:
         """The windows of a model whose clicks have come, oldest first."""
-        until = watermark_ms - SETTLE_MS - WINDOW_MS
+        until = told_ms - SETTLE_MS - WINDOW_MS
         return sorted((start, window) for start, window in self.windows[model].items() if start <= until)
 
 
@@ -92,6 +92,8 @@ class Progress:
 
     clock_ms: int
     watermark_ms: int
+    told_ms: int
+    """The watermark up to which the rows of windows have surely been told."""
     events: int
     events_per_s: float
     speed: float
@@ -108,7 +110,7 @@ def draw(board: Board, progress: Progress, links: Sequence[str], *, plain: bool 
     table.add_column(f"CTR of the last {SHOWN_MINUTES} minutes", no_wrap=True)
     in_trouble = set(board.firing.values())
     for model in sorted(board.windows):
-        settled = board.settled(model, progress.watermark_ms)[-SHOWN_MINUTES:]
+        settled = board.settled(model, progress.told_ms)[-SHOWN_MINUTES:]
         if not settled:
             continue
         start, window = settled[-1]

@@ -20,7 +20,7 @@ import orjson
 from faust.types import TP
 
 from agents.app import TidemarkApp, create_app, wall_clock_ms
-from agents.config import Config
+from agents.config import Config, KafkaConfig
 from agents.dead_letters import VALUE_BYTES
 from agents.recordings import BrokenLine, Line
 from agents.replay_input import Chunk
@@ -30,6 +30,9 @@ from tables.memory_store import MemoryStore
 
 PARTITIONS = 256
 """Partitions of an input topic in a replay; a recording of more has them folded."""
+
+KEPT_RECORDS = 50_000
+"""Of a topic that nobody reads (any more); more than a chunk, so that inputs are trimmed between chunks only."""
 
 _names = itertools.count()
 
@@ -210,6 +213,7 @@ async def replaying(config: Config, *, provisional: bool = False) -> AsyncIterat
     name = f"replay-{next(_names)}"
     broker = MemoryBroker.of(name)
     broker.carries_clock = True
+    broker.keep_records = KEPT_RECORDS
     topics = config.topics
     for topic in (topics.impressions, topics.clicks):
         broker.create_topic(topic, PARTITIONS)
@@ -217,7 +221,8 @@ async def replaying(config: Config, *, provisional: bool = False) -> AsyncIterat
         broker.create_topic(topic, 1)
     replay: Replay
     app = create_app(
-        replace(config, broker=f"memory://{name}"),
+        # Certificates and the like are for where the recording was made.
+        replace(config, broker=f"memory://{name}", kafka=KafkaConfig()),
         store=MemoryStore(),
         live=False,
         notify=False,

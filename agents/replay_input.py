@@ -44,7 +44,8 @@ def read_chunks(
     streams: list[Iterator[tuple[int, Item]]] = []
     if recordings:
         broken: deque[BrokenLine] = deque()
-        lines = read_recording(recordings, on_broken=broken.append)
+        note = broken.append if len(recordings) == 1 else lambda line: broken.append(_naming_its_file(line))
+        lines = read_recording(recordings, on_broken=note)
         streams.append(clocked(_with_broken(lines, broken), latest_ms))
     if topic_files:
         streams.append(clocked(read_topic_files(topic_files, latest_ms=latest_ms), latest_ms))
@@ -76,6 +77,10 @@ def cut(items: Iterable[tuple[int, Item]]) -> Iterator[Chunk]:
         chunk.append(clocked_item)
     if chunk:
         yield chunk
+
+
+def _naming_its_file(line: BrokenLine) -> BrokenLine:
+    return msgspec.structs.replace(line, reason=f"{line.path}: {line.reason}")
 
 
 def _with_broken(lines: Iterator[Line], broken: deque[BrokenLine]) -> Iterator[Item]:

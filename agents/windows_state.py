@@ -59,8 +59,9 @@ class WindowsState(PartitionState):
                 try:
                     partial = decode_partial(value or b"")
                 except (msgspec.MsgspecError, ValueError) as error:
-                    bad = bad_record(section, batch.partition, row, f"not_a_partial: {error}")
-                    self._out.append(dead_letter(self._setting.dead_letters, bad))
+                    if offset >= again:
+                        bad = bad_record(section, batch.partition, row, f"not_a_partial: {error}")
+                        self._out.append(dead_letter(self._setting.dead_letters, bad))
                     continue
                 self.merge.merge(partial, offset)
                 if offset >= again:

@@ -24,6 +24,7 @@ from tables.errors import RunError
 
 EVENTS, RUNS, STOCK_SECONDS = 3_000_000, 3, 20.0
 QUICK_EVENTS, QUICK_RUNS, QUICK_STOCK_SECONDS = 400_000, 1, 4.0
+LOG_COLUMNS = 120
 RESULT = Path(__file__).with_name("results") / "latest.json"
 
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quick = options.quick
     # aiokafka complains about a broker that is still starting.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_COLUMNS)
     try:
         measured = run(
             console,

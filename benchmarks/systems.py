@@ -80,9 +80,10 @@ def tidemark(bench: Bench, run: str) -> Measurement:
     """A tidemark worker doing its whole job, until all is checkpointed and every final row is written."""
     asyncio.run(remove_outputs(bench.kafka.bootstrap))
     config = bench.folder / f"{run}.yaml"
-    config.write_text(f"group: {run}\nbroker: {bench.kafka.url}\nstore: {bench.redis.url}\n")
+    config.write_text(f"group: {run}\n")
     argv = [sys.executable, "-m", "agents.commands.main", "worker", "--config", str(config)]
-    process = bench.process(run, [*argv, "--web-port", str(free_port())])
+    argv += ["--broker", bench.kafka.url, "--store", bench.redis.url, "--web-port", str(free_port())]
+    process = bench.process(run, argv)
     began = time.time()
     process.start()
     watched = Watched(process)

@@ -28,6 +28,8 @@ class Partial(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Of the checkpoint that this follows from."""
     watermark: int
     rows: list[PartialRow]
+    part: int = 0
+    """Place among the messages that follow from the checkpoint: they may all be sent again, and by two at a time."""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -49,6 +49,7 @@ class _Said(NamedTuple):
 class _Source(NamedTuple):
     epoch: int
     number: int
+    part: int
     watermark: int
     offset: int
 
@@ -77,12 +78,16 @@ class WindowMerge:
         return sum(map(len, self._windows.values()))
 
     def merge(self, partial: Partial, offset: int) -> bool:
-        """Take a partial in, read at `offset`; False where it comes from an owner that has been replaced."""
+        """Take a partial in, read at `offset`; False where it is older than what its source has said already.
+
+        It then comes from an owner that was replaced, or that wakes up while another sends its last words again.
+        """
         known = self._sources.get(partial.source)
-        if known is not None and (partial.epoch, partial.number) < (known.epoch, known.number):
+        order = (partial.epoch, partial.number, partial.part)
+        if known is not None and order < known[:3]:
             return False
         self._of = partial.of
-        self._sources[partial.source] = _Source(partial.epoch, partial.number, partial.watermark, offset)
+        self._sources[partial.source] = _Source(*order, partial.watermark, offset)
         for row in partial.rows:
             if row.window_start >= self.first_open:
                 model = (row.model_id, row.model_version)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import difflib
+import gc
 import math
 import os
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
@@ -87,10 +88,8 @@ def run(args: argparse.Namespace) -> int:
     from agents.replay import replaying
 
     started = time.monotonic()
-    with ExitStack() as files, asyncio.Runner() as runner:
-        # The loop runs only while there is a chunk to be fed: reading may block, and a Ctrl-C ends it at once.
-        sinks = [open_sink(path, files) if (path := getattr(args, name)) else None for name in OUTPUTS]
-        progress = files.enter_context(_progress(outputs))
+    # The loop runs only while there is a chunk to be fed: reading may block, and a Ctrl-C ends it at once.
+    with _Sinks(args) as sinks, _progress(outputs) as progress, _rare_collections(), asyncio.Runner() as runner:
         task = progress.add_task("replaying")
         app = AsyncExitStack()
         try:
@@ -99,9 +98,9 @@ def run(args: argparse.Namespace) -> int:
             for chunk in chunks:
                 begin_ms = begin_ms or chunk[-1][0]
                 _wait_until(started + (chunk[-1][0] - begin_ms) / 1000 / args.speed)
-                _write(runner.run(replay.feed(chunk)), sinks, outputs)
+                sinks.write(runner.run(replay.feed(chunk)))
                 progress.update(task, description=_so_far(replay, started))
-            _write(runner.run(replay.finish()), sinks, outputs)
+            sinks.write(runner.run(replay.finish()))
         finally:
             runner.run(app.aclose())
     sys.stderr.write(summary(replay.totals, time.monotonic() - started, config))
@@ -174,17 +173,56 @@ def _is_same_file(one: str, other: str) -> bool:
     return paths[0].resolve() == paths[1].resolve()
 
 
-def _write(output: Output, sinks: Sequence[Sink | None], paths: Sequence[str]) -> None:
-    for name, sink in zip(OUTPUTS, sinks, strict=True):
-        lines: list[bytes] = getattr(output, name)
-        if sink is None or not lines:
-            continue
+class _Sinks:
+    """The files of the outputs that were asked for."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        """Open them, replacing what is there. Raises RunError."""
+        self._paths: dict[str, str] = {name: path for name in OUTPUTS if (path := getattr(args, name))}
+        self._files = {name: ExitStack() for name in self._paths}
+        self._sinks: dict[str, Sink] = {}
         try:
-            sink.write(b"\n".join(lines) + b"\n")
+            for name, path in self._paths.items():
+                self._sinks[name] = open_sink(path, self._files[name])
+        except RunError:
+            self.__exit__()
+            raise
+
+    def write(self, output: Output) -> None:
+        """Append what a step of the replay gave. Raises RunError, and BrokenPipeError where the reader has gone."""
+        for name, sink in self._sinks.items():
+            lines: list[bytes] = getattr(output, name)
+            if lines:
+                with self._complaining(name):
+                    sink.write(b"\n".join(lines) + b"\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, files in self._files.items():
+            with self._complaining(name):
+                files.close()
+
+    @contextmanager
+    def _complaining(self, name: str) -> Iterator[None]:
+        try:
+            yield
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise RunError(f"cannot write --{name.replace('_', '-')}: {error.strerror}") from error
+            raise RunError(f"cannot write {self._paths[name]}: {error.strerror}") from error
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Many records come and go and none is part of a cycle: looking for cycles takes a sixth of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(1_000_000, 10, 10)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _wait_until(moment: float) -> None:

@@ -121,7 +121,7 @@ class MemoryBroker:
         timestamp: int | None = None,
     ) -> Record:
         """Add a record; its partition follows from the key as with Kafka's clients. Timestamps in ms."""
-        count = self.partitions_of(topic)
+        count = self._partitions.get(topic) or self.partitions_of(topic)
         if partition is None:
             partition = self.partition_for(topic, key)
         if not 0 <= partition < count:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from agents.app import TidemarkApp, create_app
 from agents.config import Config, load_config
+from agents.transports.batch import Batch
 from agents.transports.memory_broker import MemoryBroker
 from tables.checkpoint import NO_CHUNKS, Lease
 from tables.memory_store import MemoryStore

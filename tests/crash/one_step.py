@@ -67,6 +67,12 @@ class Broker:
         return outcome
 
 
+class _NoPauses(random.Random):
+    def uniform(self, a: float, b: float) -> float:
+        """Every pause is drawn with this one."""
+        return 0.0
+
+
 class SteppedWorker:
     """One life of a worker that owns all partitions."""
 
@@ -98,7 +104,7 @@ class SteppedWorker:
             "metrics": metrics,
             "health": health,
             "now_ms": broker.now_ms,
-            "rng": rng,
+            "rng": _NoPauses(),
             "on_crash": self._crashed,
         }
         self.join: Custodian[JoinState] = Custodian(
@@ -112,17 +118,20 @@ class SteppedWorker:
         """Restore everything, then read, checkpoint and commit so many times; raises Died."""
         for custodian in (self.join, self.windows):
             custodian.assigned({TP(topic, p) for topic in custodian.topics for p in range(PARTITIONS)})
-        while len(self.join.held) + len(self.windows.held) < 2 * PARTITIONS:
-            if self._crash is not None:
-                raise self._crash
-            await asyncio.sleep(0)
         for _ in range(rounds):
+            await self._restored()
             self._deliver(self.join, most=self._rng.randint(1, 12))
             await self.join.checkpoint_all()
             self._deliver(self.windows, most=1000)
             await self.windows.checkpoint_all()
             if self._rng.random() < 0.5:
                 await self._commit()
+
+    async def _restored(self) -> None:
+        while len(self.join.held) + len(self.windows.held) < 2 * PARTITIONS:
+            if self._crash is not None:
+                raise self._crash
+            await asyncio.sleep(0)
 
     def revoke(self) -> None:
         """The group has given everything to somebody else."""

