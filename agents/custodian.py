@@ -28,9 +28,9 @@ from agents.partition_state import (
     Outgoing,
     PartitionState,
     decode_head,
-    decode_note,
     encode_head,
     encode_note,
+    newest_note,
 )
 from agents.publisher import Publisher
 from agents.transports.consumer import BatchConsumer, Position, batch_of
@@ -194,7 +194,7 @@ class Custodian(Generic[StateT]):
     def _note(self, held: Held[StateT], positions: Mapping[str, int], changes: Changes) -> None:
         """Say in Kafka how far this checkpoint is: only now, as without the store nobody would publish for it again."""
         if not held.given_up:
-            note = encode_note(held.lease.number, changes)
+            note = encode_note(held.lease.epoch, held.lease.number, changes)
             self._consumer().will_commit(
                 {TP(topic, held.partition): Position(offset, note) for topic, offset in positions.items()}
             )
@@ -281,10 +281,14 @@ class Custodian(Generic[StateT]):
         backoff = self._backoff()
         while True:
             try:
-                snapshot = await self._store.claim(Scope(self.agent, partition), self._now_ms())
-                self._store_back()
                 consumer = self._consumer()
-                return snapshot, await consumer.committed_positions(tps), await consumer.begin_offsets(tps)
+                committed, begin = await consumer.committed_positions(tps), await consumer.begin_offsets(tps)
+                note = newest_note(position.note for position in committed.values())
+                # Epochs grow over a store that has forgotten them, though this clock be behind the last owner's.
+                at_least = max(self._now_ms(), note.epoch + 1 if note is not None else 0)
+                snapshot = await self._store.claim(Scope(self.agent, partition), at_least)
+                self._store_back()
+                return snapshot, committed, begin
             except StoreUnavailable as error:
                 await self._store_away(error, next(backoff))
             except KafkaError as error:
@@ -296,8 +300,7 @@ class Custodian(Generic[StateT]):
     ) -> tuple[Held[StateT], dict[str, int], list[Outgoing]]:
         state, lease = self._make_state(partition), snapshot.lease
         head = self._head_of(snapshot)
-        notes = [note for position in committed.values() if (note := decode_note(position.note))]
-        note = max(notes, key=lambda found: found.number, default=None)
+        note = newest_note(position.note for position in committed.values())
         if head is not None and snapshot.complete:
             try:
                 state.restore(head.state, snapshot.chunks)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TextIO
 
@@ -16,6 +15,7 @@ from agents.config import Config
 from agents.live_view import SETTLE_MS, Board, Progress, draw, minute_line
 from agents.recordings import Line
 from agents.screen import Screen, stream_into
+from agents.signals import stopping_on_signals
 from agents.simulation.days import endless_slices
 from agents.simulation.scenarios import scenario_named
 from agents.transports.memory_broker import MemoryBroker, Record
@@ -82,7 +82,7 @@ class Demo:
         """
         stop = asyncio.Event()
         try:
-            with _stopping_on_signals(stop):
+            with stopping_on_signals(stop):
                 async with AsyncExitStack() as resources:
                     redis = await resources.enter_async_context(EmbeddedRedis())
                     broker = self._make_broker()
@@ -209,23 +209,3 @@ class Demo:
 
 def _taking(take: Callable[[bytes], None]) -> Callable[[object, Record], None]:
     return lambda _, record: take(record.value or b"")
-
-
-@contextmanager
-def _stopping_on_signals(stop: asyncio.Event) -> Iterator[None]:
-    """Set `stop` at the first SIGINT or SIGTERM; the second one does what it does everywhere."""
-    loop = asyncio.get_running_loop()
-    numbers = signal.SIGINT, signal.SIGTERM
-
-    def begin_to_stop() -> None:
-        stop.set()
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-    for number in numbers:
-        loop.add_signal_handler(number, begin_to_stop)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -85,6 +85,8 @@ class Note(msgspec.Struct, omit_defaults=True):
     number: int
     rebuild: dict[str, int]
     state: dict[str, Any]
+    epoch: int = 0
+    """Of the claim; a later one must be greater, even if the store has forgotten it and the clock goes wrong."""
 
 
 HEAD_VERSION = 1
@@ -116,9 +118,15 @@ def decode_head(data: bytes) -> Head:
     return head
 
 
-def encode_note(number: int, changes: Changes) -> str:
+def encode_note(epoch: int, number: int, changes: Changes) -> str:
     """Commit metadata; Kafka takes 4 KiB by default, this stays below 400 bytes."""
-    return msgspec.json.encode(Note(number, dict(changes.rebuild), dict(changes.rebuild_state))).decode()
+    return msgspec.json.encode(Note(number, dict(changes.rebuild), dict(changes.rebuild_state), epoch)).decode()
+
+
+def newest_note(texts: Iterable[str]) -> Note | None:
+    """The note of the latest checkpoint; None where there is none."""
+    notes = [note for text in texts if (note := decode_note(text))]
+    return max(notes, key=lambda note: (note.epoch, note.number), default=None)
 
 
 def decode_note(text: str) -> Note | None:

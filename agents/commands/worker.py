@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Coroutine
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.commands.options import add_config_options, config_of
 from agents.config import Config
+from agents.signals import stopping_on_signals
 from tables.errors import RunError
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tidemark.worker")
 
-STOP_S = 25.0
-"""A worker that has not stopped by then is ended: orchestrators kill after 30 s."""
+DRAINED_S, STOP_S = 10.0, 25.0
+"""A worker that has not stopped by then is ended, the first if it has drained: orchestrators kill after 30 s."""
 
 LIBRARIES = {"faust": logging.ERROR, "mode": logging.ERROR, "agents": logging.ERROR, "aiokafka": logging.WARNING}
 """What is heard of them once the worker runs; `agents` is Faust speaking in the name of our classes."""
@@ -97,11 +97,12 @@ async def serve(config: Config) -> None:
     from agents.app import create_app
 
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    stopping = asyncio.create_task(stop.wait())
-    app = create_app(config)
+    with stopping_on_signals(stop):
+        await _run(create_app(config), asyncio.create_task(stop.wait()))
+
+
+async def _run(app: TidemarkApp, stopping: asyncio.Task[Any]) -> None:
+    config = app.config
     try:
         prepared = await _before(stopping, app.prepare())
     except BaseException:
@@ -148,25 +149,30 @@ async def _before(stopping: asyncio.Task[Any], work: Coroutine[Any, Any, Any]) -
 class LastResort:
     """Ends the process if it cannot stop: a Kafka client that hangs must not keep a drained worker from ending."""
 
-    def __init__(self, app: TidemarkApp, after_s: float = STOP_S) -> None:
+    def __init__(self, app: TidemarkApp, drained_s: float = DRAINED_S, stop_s: float = STOP_S) -> None:
         self._app = app
+        self._drained_s = drained_s
+        self._stop_s = stop_s
+        self._cancelled = threading.Event()
         # A thread, as the event loop itself may be what hangs; a daemon, as it must outlast the main thread.
-        self._timer = threading.Timer(after_s, self._end)
-        self._timer.daemon = True
-        self._after_s = after_s
+        self._thread = threading.Thread(target=self._wait, name="last resort", daemon=True)
 
     def start(self) -> None:
-        """The process has so many seconds from here."""
-        self._timer.start()
+        """The time counts from here."""
+        self._thread.start()
 
     def cancel(self) -> None:
         """All has ended in order, unless a thread is left that the interpreter would wait for."""
         if all(thread.daemon or thread is threading.main_thread() for thread in threading.enumerate()):
-            self._timer.cancel()
+            self._cancelled.set()
 
-    def _end(self) -> None:
+    def _wait(self) -> None:
+        if self._cancelled.wait(self._drained_s):
+            return
+        if not self._app.drained and self._cancelled.wait(self._stop_s - self._drained_s):
+            return
         status = 0 if self._app.drained else 1
-        what = "drained, but the Kafka client does not stop" if self._app.drained else "could not drain"
-        sys.stderr.write(f"tidemark: {'error: ' if status else ''}{what}; ended after {self._after_s:g} s\n")
+        what = "drained, but the Kafka client does not stop: ended" if not status else "error: could not drain in time"
+        sys.stderr.write(f"tidemark: {what}\n")
         sys.stderr.flush()
         os._exit(status)

@@ -360,6 +360,27 @@ async def test_a_lost_store_is_rebuilt_from_the_note_in_kafka() -> None:
     assert held.lease.number > decode_note(kafka.committed[SHOWN].note).number - 2  # type: ignore[union-attr]
 
 
+async def test_what_was_late_is_late_again_when_it_is_read_again() -> None:
+    later = T0 + 40 * MINUTE
+    kafka = Kafka(*shop(), Impression("u", "i", later, HOME))
+    kafka.add(*(Click("u", f"i{n}", later - 5 * MINUTE) for n in range(4)), Click("u", "i", later))
+    await (first := Worker(kafka, Store())).own()
+    await first.work()
+    kafka.add(Impression("late", "i", later - 13 * MINUTE, HOME))
+    await first.work()
+    late = {("impressions", len(kafka.logs[SHOWN]) - 1): 1}
+    assert kafka.dead_letters() == late
+    counts = kafka.counts()
+
+    # Now it is read before the click that had moved the watermark.
+    await (worker := Worker(kafka, Store())).own()
+    kafka.add(Click("u", "i", later + 1))
+    await worker.work(most=2)
+    assert worker.custodian.held[3].state.table.first_open == later - 11 * MINUTE
+    assert kafka.counts() == counts
+    assert kafka.dead_letters() == late
+
+
 async def test_a_checkpoint_of_another_hash_key_is_rebuilt_and_replaced() -> None:
     kafka, store = Kafka(*shop(2)), Store()
     await (first := Worker(kafka, store)).own()
@@ -540,7 +561,8 @@ async def test_a_partition_that_is_revoked_while_the_store_is_away_is_given_up(d
     worker.custodian.revoked()
     if during == "checkpoint":
         await asyncio.wait_for(checkpoint, 5)
-    for _ in range(10):
+    store.silent = 0  # it is back, too late
+    for _ in range(50):
         await asyncio.sleep(0)
     assert (worker.custodian.held, worker.released, worker.crashes) == ({}, released, [])
     assert worker.health.restoring["join"] == set()

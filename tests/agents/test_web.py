@@ -9,12 +9,14 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from prometheus_client.parser import text_string_to_metric_families
 
 from agents.config import WebConfig
 from agents.health import Health
 from agents.metrics import Metrics
-from agents.web import WebServer
+from agents.web import WebServer, problems
 from tables.errors import RunError
 
 HOST = "127.0.0.1"
@@ -98,6 +100,14 @@ async def test_an_error_of_ours_is_a_problem_and_tells_no_secret(
     status, content_type, body, _ = await ask(server, "/metrics")
     assert (status, content_type, body["status"]) == (500, "application/problem+json", 500)
     assert "s3cret" not in str(body)
+
+
+async def test_a_redirection_is_no_problem() -> None:
+    async def moved(_: web.Request) -> web.StreamResponse:
+        raise web.HTTPFound("/elsewhere")
+
+    with pytest.raises(web.HTTPFound):
+        await problems(make_mocked_request("GET", "/"), moved)
 
 
 async def test_a_port_that_was_asked_for_and_is_taken_is_an_error(taken: int, health: Health) -> None:

@@ -1,6 +1,6 @@
 """A worker whose steps can be counted: it dies, or hangs and wakes up too late, at exactly the step that is asked for.
 
-A step is anything that others can see: a claim, a save, one record published, a commit. The state, the custodians and
+A step is anything that others can see: a claim, a save, one record published. The state, the custodians and
 their protocol are the real ones; broker, consumer and group are lists and dictionaries, and nothing waits.
 """
 
@@ -50,7 +50,7 @@ class Broker:
     clock_ms: int = 0
 
     def now_ms(self) -> int:
-        """A wall clock that all workers share."""
+        """The wall clock."""
         self.clock_ms += 1
         return self.clock_ms
 
@@ -115,7 +115,7 @@ class SteppedWorker:
         )
 
     async def live(self, rounds: int) -> None:
-        """Restore everything, then read, checkpoint and commit so many times; raises Died."""
+        """Restore everything, then read and checkpoint so many times; raises Died."""
         for custodian in (self.join, self.windows):
             custodian.assigned({TP(topic, p) for topic in custodian.topics for p in range(PARTITIONS)})
         for _ in range(rounds):
@@ -124,14 +124,16 @@ class SteppedWorker:
             await self.join.checkpoint_all()
             self._deliver(self.windows, most=1000)
             await self.windows.checkpoint_all()
-            if self._rng.random() < 0.5:
-                await self._commit()
 
     async def _restored(self) -> None:
         while len(self.join.held) + len(self.windows.held) < 2 * PARTITIONS:
             if self._crash is not None:
                 raise self._crash
             await asyncio.sleep(0)
+
+    def commit(self) -> None:
+        """Write the positions that are due, as a timer does in between."""
+        self.broker.committed.update(self._to_commit)
 
     def revoke(self) -> None:
         """The group has given everything to somebody else."""
@@ -164,10 +166,9 @@ class SteppedWorker:
             self._dead = True
             raise Died
         self.steps += 1
-
-    async def _commit(self) -> None:
-        await self._step()
-        self.broker.committed.update(self._to_commit)
+        if self._rng.random() < 0.2:
+            # In the middle of whatever else goes on.
+            self.commit()
 
     async def _crashed(self, error: BaseException) -> None:
         self._crash = error

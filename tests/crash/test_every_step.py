@@ -148,6 +148,20 @@ async def test_a_worker_that_hangs_and_wakes_up_when_its_partitions_have_moved(e
         assert broker.outcome().faults(traffic) == [], f"woken up in step {step}"
 
 
+async def test_a_successor_whose_clock_is_behind_and_whose_store_is_empty() -> None:
+    traffic = traffic_of(0)
+    broker = broker_with(traffic)
+    broker.clock_ms = 1_000
+    first = SteppedWorker(broker, MemoryStore(), random.Random(0))
+    await first.live(8)
+    first.commit()
+    assert broker.outcome().missing(traffic)
+
+    broker.clock_ms = 0
+    await SteppedWorker(broker, MemoryStore(), random.Random(1)).live(ROUNDS)
+    assert broker.outcome().faults(traffic) == []
+
+
 async def until_step(worker: SteppedWorker, step: int) -> None:
     while worker.steps < step:  # noqa: ASYNC110 - in the lock step of the event loop
         await asyncio.sleep(0)

@@ -41,6 +41,14 @@ def test_a_name_keeps_its_number_as_long_as_a_row_uses_it(steps: list[Model | se
         assert sorted(ranks[list(known.values())].tolist()) == list(range(len(known)))
 
 
+def test_ranks_close_up_where_a_model_has_gone() -> None:
+    tested = ModelIndex(LIMIT)
+    search, home = tested.number(("search", "")), tested.number(("home", ""))
+    assert tested.ranks()[[home, search]].tolist() == [0, 1]
+    tested.keep_only([search])
+    assert tested.ranks()[search] == 0
+
+
 def test_a_number_that_is_not_in_use_has_no_name() -> None:
     tested = ModelIndex(LIMIT)
     number = tested.number(("home", ""))

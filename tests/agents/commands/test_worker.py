@@ -216,7 +216,7 @@ from types import SimpleNamespace
 from agents.commands.worker import LastResort
 
 threading.Thread(target=threading.Event().wait).start()
-resort = LastResort(SimpleNamespace(drained=sys.argv[1] == "drained"), after_s=0.3)
+resort = LastResort(SimpleNamespace(drained=sys.argv[1] == "drained"), 0.2, 0.4)
 resort.start()
 resort.cancel()
 """

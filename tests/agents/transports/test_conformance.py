@@ -453,3 +453,18 @@ async def test_agents_that_do_not_drain_do_not_hold_up_the_end(
     assert time.monotonic() - started < 3
     next_member = await join(group, [clicks.topic])
     assert (await next_member.kept.committed_positions([clicks]))[clicks].note == "before"
+
+
+async def test_agents_that_do_not_drain_do_not_hold_up_a_rebalance(
+    broker: Broker, join: Join, group: str, clicks: TP
+) -> None:
+    await broker.create(2, clicks.topic)
+    first = await join(group, [clicks.topic], Layout(drain_timeout_s=0.3))
+
+    async def hang() -> None:
+        await asyncio.sleep(3600)
+
+    first.kept.before_drain = hang
+    second = await join(group, [clicks.topic])
+    await until(lambda: len(first.assignments) == 2, seconds=5)
+    assert [len(member.kept.assignment()) for member in (first, second)] == [1, 1]
