@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TextIO
 
-from agents.app import TidemarkApp, create_app
+from agents.app import create_app
 from agents.config import Config
 from agents.live_view import SETTLE_MS, Board, Progress, draw, minute_line
 from agents.recordings import Line
@@ -18,6 +18,7 @@ from agents.screen import Screen, stream_into
 from agents.signals import stopping_on_signals
 from agents.simulation.days import endless_slices
 from agents.simulation.scenarios import scenario_named
+from agents.tidemark_app import TidemarkApp
 from agents.transports.memory_broker import MemoryBroker, Record
 from tables.embedded_redis import EmbeddedRedis
 from tables.errors import RunError

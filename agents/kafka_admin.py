@@ -23,7 +23,7 @@ from aiokafka.errors import (
 from aiokafka.helpers import create_ssl_context
 
 from agents.config import Config, SecurityConfig, TopicsConfig
-from tables.errors import BrokerUnavailable, ConfigError
+from tables.errors import BrokerUnavailable, ConfigError, RunError
 
 CALL_S = 10.0
 """How long a command waits for Kafka in all before it says that it cannot be reached."""
@@ -199,21 +199,30 @@ async def consumer(config: Config, **options: Any) -> AsyncIterator[AIOKafkaCons
         await reader.stop()
 
 
-def create_missing(config: Config) -> list[str]:
+async def prepare_topics(config: Config) -> list[str]:
     """Create the configured topics that do not exist and give their names; for `memory://` there are none.
 
-    Blocks for at most CALL_S seconds; not for use inside an event loop (`KafkaAdmin.create_missing` is).
-
     :raises BrokerUnavailable: Kafka cannot be reached or refuses.
+    :raises RunError: impressions and clicks are there, but cannot be joined partition by partition.
     """
     if config.in_memory:
         return []
+    async with connect(config) as admin:
+        created = await admin.create_missing()
+        if wrong := uneven_inputs(config.topics, await admin.topics()):
+            raise RunError(wrong)
+        return created
 
-    async def create() -> list[str]:
-        async with connect(config) as admin:
-            return await admin.create_missing()
 
-    return asyncio.run(create())
+def uneven_inputs(topics: TopicsConfig, existing: Mapping[str, TopicState]) -> str | None:
+    """Why impressions and clicks cannot be joined partition by partition; None where they can."""
+    shown, clicked = existing.get(topics.impressions), existing.get(topics.clicks)
+    if shown is None or clicked is None or shown.partitions == clicked.partitions:
+        return None
+    return (
+        f"topics {shown.name} and {clicked.name} have {shown.partitions} and {clicked.partitions}"
+        " partitions: the join needs the same number, with the user_id as the key of both"
+    )
 
 
 @contextlib.asynccontextmanager

@@ -19,11 +19,12 @@ from typing import Any
 import orjson
 from faust.types import TP
 
-from agents.app import TidemarkApp, create_app, wall_clock_ms
+from agents.app import create_app, wall_clock_ms
 from agents.config import Config, KafkaConfig
 from agents.dead_letters import VALUE_BYTES
 from agents.recordings import BrokenLine, Line
 from agents.replay_input import Chunk
+from agents.tidemark_app import TidemarkApp
 from agents.transports.memory_broker import MemoryBroker, Record
 from tables.errors import RunError
 from tables.memory_store import MemoryStore

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from agents.commands.options import add_config_options, config_of
 from agents.config import TopicsConfig
-from agents.kafka_admin import TopicState, connect
+from agents.kafka_admin import TopicState, connect, uneven_inputs
 
 EXAMPLE = """\
 example:
@@ -70,12 +70,8 @@ def wrong_topics(topics: TopicsConfig, existing: Mapping[str, TopicState]) -> li
         if name in existing and existing[name].leaderless:
             partitions = ", ".join(map(str, existing[name].leaderless))
             wrong.append(f"topic {name} has no leader for partition {partitions}: brokers are down")
-    shown, clicked = existing.get(topics.impressions), existing.get(topics.clicks)
-    if shown is not None and clicked is not None and shown.partitions != clicked.partitions:
-        wrong.append(
-            f"topics {shown.name} and {clicked.name} have {shown.partitions} and {clicked.partitions}"
-            " partitions: the join needs the same number, with the user_id as the key of both"
-        )
+    if uneven := uneven_inputs(topics, existing):
+        wrong.append(uneven)
     return wrong
 
 

@@ -17,7 +17,7 @@ from agents.signals import stopping_on_signals
 from tables.errors import RunError
 
 if TYPE_CHECKING:
-    from agents.app import TidemarkApp
+    from agents.tidemark_app import TidemarkApp
 
 log = logging.getLogger("tidemark.worker")
 

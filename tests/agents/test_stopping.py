@@ -7,8 +7,9 @@ import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from agents.app import TidemarkApp, create_app
+from agents.app import create_app
 from agents.config import Config, load_config
+from agents.tidemark_app import TidemarkApp
 from agents.transports.batch import Batch
 from agents.transports.memory_broker import MemoryBroker
 from tables.checkpoint import NO_CHUNKS, Lease

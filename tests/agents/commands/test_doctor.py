@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from agents.commands.findings import Finding, examine, examine_store, examine_web, lag_by_topic
 from agents.commands.main import main
 from agents.config import Config, WebConfig, load_config
-from agents.kafka_admin import OffsetRange, create_missing
+from agents.kafka_admin import OffsetRange, prepare_topics
 from deploy.stack import KafkaCluster, RedisServer
 
 KEY = {"TIDEMARK_HASH_KEY": "0123456789abcdef"}
@@ -64,7 +64,7 @@ def test_all_is_well(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TIDEMARK_HASH_KEY", KEY["TIDEMARK_HASH_KEY"])
-    create_missing(load_config(shop, {}))
+    asyncio.run(prepare_topics(load_config(shop, {})))
     options = ["--config", str(shop), "--store", redis_url, "--web-port", str(free_port())]
     assert main(["doctor", *options]) == 0
     shown = capsys.readouterr().out
@@ -106,7 +106,7 @@ def test_the_lag_is_what_the_group_has_not_committed(
     shop: Path, kafka: KafkaCluster, topic_prefix: str, redis_url: str, produce: Callable[..., None]
 ) -> None:
     config = load_config(shop, KEY, {"store": redis_url, "web_port": free_port()})
-    create_missing(config)
+    asyncio.run(prepare_topics(config))
     clicks = config.topics.clicks
     produce([(clicks, index % 2, 1_000 + index, b"{}") for index in range(10)])
 

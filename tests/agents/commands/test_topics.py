@@ -15,7 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from agents.commands.main import main
 from agents.commands.topics import wrong_topics
 from agents.config import TopicsConfig, load_config
-from agents.kafka_admin import TopicState, create_missing
+from agents.kafka_admin import TopicState, prepare_topics
 from deploy.stack import KafkaCluster
 
 DAY_MS = 86_400_000
@@ -37,7 +37,7 @@ def test_what_exists_keeps_its_partitions(
     shop: Path, kafka: KafkaCluster, topic_prefix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kafka.create_topics({f"{topic_prefix}inferences": 7})
-    created = create_missing(load_config(shop, {}))
+    created = asyncio.run(prepare_topics(load_config(shop, {})))
     assert len(created) == 8
     assert f"{topic_prefix}inferences" not in created
 
@@ -51,16 +51,14 @@ def test_workers_that_start_together_may_create_together(shop: Path) -> None:
     config = load_config(shop, {})
 
     async def both() -> list[list[str]]:
-        return list(
-            await asyncio.gather(asyncio.to_thread(create_missing, config), asyncio.to_thread(create_missing, config))
-        )
+        return list(await asyncio.gather(prepare_topics(config), prepare_topics(config)))
 
     one, other = asyncio.run(both())
     assert len({*one, *other}) == len(one) + len(other) == 9
 
 
 def test_what_tidemark_writes_is_kept_for_a_known_time(shop: Path, kafka: KafkaCluster, topic_prefix: str) -> None:
-    create_missing(load_config(shop, {}))
+    asyncio.run(prepare_topics(load_config(shop, {})))
 
     async def retention() -> dict[str, int]:
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
@@ -146,4 +144,4 @@ def test_a_broker_that_accepts_and_says_nothing_is_given_up(capsys: pytest.Captu
 def test_the_memory_broker_has_no_topics_to_manage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["topics", "list", "--broker", "memory://"]) == 2
     assert "got memory://" in capsys.readouterr().err
-    assert create_missing(load_config(None, {}, {"broker": "memory://"})) == []
+    assert asyncio.run(prepare_topics(load_config(None, {}, {"broker": "memory://"}))) == []

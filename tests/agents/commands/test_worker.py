@@ -150,6 +150,14 @@ def test_no_broker(redis_url: str, tmp_path: Path) -> None:
         assert_ends_with(running, f"no broker answers at {broker}")
 
 
+def test_inputs_that_cannot_be_joined_partition_by_partition(
+    worker: list[str], kafka: KafkaCluster, topic_prefix: str, tmp_path: Path
+) -> None:
+    kafka.create_topics({f"{topic_prefix}impressions": 4, f"{topic_prefix}clicks": 2})
+    with Running(worker, tmp_path) as running:
+        assert_ends_with(running, "have 4 and 2 partitions: the join needs the same number")
+
+
 def test_no_store(tmp_path: Path) -> None:
     store = f"redis://:secret@127.0.0.1:{free_port()}/0"
     with Running([*TIDEMARK, "worker", "--store", store], tmp_path) as running:
