@@ -46,7 +46,7 @@ type: .venv ## Check types
 
 .PHONY: crash
 crash: .venv ## Run the slow tests: killed workers, brokers and stores (minutes)
-	@$(BIN)/pytest -m slow
+	@$(BIN)/pytest -m slow -s
 
 .PHONY: bench
 bench: .venv ## Run the benchmarks
