@@ -52,6 +52,10 @@ crash: .venv ## Run the slow tests: killed workers, brokers and stores (minutes)
 bench: .venv ## Run the benchmarks
 	@$(BIN)/python -m benchmarks
 
+.PHONY: bench-full
+bench-full: .venv ## Run them with other frameworks that do the same job, each in an environment made for it once
+	@$(BIN)/python -m benchmarks --full
+
 .PHONY: docs
 docs: .venv ## Say where the documentation is, and check it where it can be checked
 	@ls README.md ARCHITECTURE.md docs/*.md 2>/dev/null || true

@@ -21,8 +21,9 @@ _impressions = msgspec.json.Decoder(Impression)
 _clicks = msgspec.json.Decoder(Click)
 
 HASH_KEY_BYTES = 16
-SLICE_RECORDS = 1_000
-"""Decoded at once: what they become fits the processor's cache, which makes the whole twice as fast."""
+SLICE_RECORDS = 400
+"""Decoded at once: what they become fits the processor's cache, records of a kilobyte included, which makes the whole
+twice as fast."""
 
 _model_of = attrgetter("model_id", "model_version")
 

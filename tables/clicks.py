@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tables.join_policy import WINDOW_MS
+from tables.merging import merge_order
 
 Pairs = NDArray[np.uint64]
 Times = NDArray[np.int64]
@@ -37,18 +38,15 @@ class ClickRows:
         """Merge what was added; returns the clicks that are really new, sorted by (pair, time)."""
         if not self._incoming:
             return self.pair[:0], self.time[:0]
-        held = len(self.pair)
-        pair = np.concatenate([self.pair, *(p for p, _ in self._incoming)])
-        time = np.concatenate([self.time, *(t for _, t in self._incoming)])
+        pair = np.concatenate([p for p, _ in self._incoming])
+        time = np.concatenate([t for _, t in self._incoming])
         self._incoming.clear()
         self.incoming_rows = 0
-        # Stable: of equal clicks the one held already comes first and stays.
-        order = np.lexsort((time, pair))
-        pair, time = pair[order], time[order]
-        keep = np.ones(len(pair), np.bool_)
-        keep[1:] = (pair[1:] != pair[:-1]) | (time[1:] != time[:-1])
-        is_new = (order >= held)[keep]
-        self.pair, self.time = pair[keep], time[keep]
+        held = len(self.pair)
+        order = merge_order(self.pair, self.time, pair, time)
+        self.pair = np.concatenate([self.pair, pair])[order]
+        self.time = np.concatenate([self.time, time])[order]
+        is_new = order >= held
         return self.pair[is_new], self.time[is_new]
 
     def drop_before(self, time: int) -> None:

@@ -7,8 +7,12 @@ nothing) and the rows of one pair and model are neighbours (distinct pairs are c
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
+
+from tables.merging import merge_order
 
 Pairs = NDArray[np.uint64]
 Details = NDArray[np.uint32]
@@ -21,10 +25,21 @@ MODEL_SHIFT = np.uint32(16)
 OFFSET_MASK = np.uint32(0xFFFF)
 
 
+class Count(NamedTuple):
+    """What a window knows of one model."""
+
+    model: int
+    """Its index."""
+    shown: int
+    """Distinct pairs."""
+    clicked: int
+    """Those of them that were clicked."""
+
+
 class WindowImpressions:
     """Distinct impressions of one window and partition, and which of them were clicked."""
 
-    __slots__ = ("_incoming", "clicked", "detail", "incoming_rows", "pair", "start")
+    __slots__ = ("_incoming", "_shown", "_told", "clicked", "detail", "incoming_rows", "pair", "start")
 
     def __init__(self, start: int) -> None:
         self.start = start
@@ -33,6 +48,9 @@ class WindowImpressions:
         self.clicked: Flags = np.empty(0, np.bool_)
         self._incoming: list[tuple[Pairs, Details]] = []
         self.incoming_rows = 0
+        # Pairs shown by model: clicks change other windows far more often than impressions do.
+        self._shown: NDArray[np.intp] | None = None
+        self._told = np.zeros((2, 0), np.intp)
 
     def __len__(self) -> int:
         return len(self.pair) + self.incoming_rows
@@ -43,42 +61,21 @@ class WindowImpressions:
         self.incoming_rows += len(pair)
 
     def absorb(self) -> tuple[Pairs, Details]:
-        """Merge what was added; returns the rows that are really new, sorted by (pair, detail).
-
-        Costs O(rows of the window) copying plus O(new log new): windows are small, batches large.
-        """
+        """Merge what was added; returns the rows that are really new, sorted by (pair, detail)."""
         if not self._incoming:
             return self.pair[:0], self.detail[:0]
         pair = np.concatenate([p for p, _ in self._incoming])
         detail = np.concatenate([d for _, d in self._incoming])
         self._incoming.clear()
         self.incoming_rows = 0
-        order = np.argsort(pair)
-        pair, detail = pair[order], detail[order]
-
-        total = len(self.pair) + len(pair)
-        is_new = np.zeros(total, np.bool_)
-        is_new[np.searchsorted(self.pair, pair, side="right") + np.arange(len(pair))] = True
-        old = ~is_new
-        merged_pair, merged_detail = np.empty(total, np.uint64), np.empty(total, np.uint32)
-        clicked = np.zeros(total, np.bool_)
-        merged_pair[is_new], merged_detail[is_new] = pair, detail
-        merged_pair[old], merged_detail[old], clicked[old] = self.pair, self.detail, self.clicked
-
-        same = merged_pair[1:] == merged_pair[:-1]
-        if same.any():
-            tied = _runs_with_new_rows(same, is_new)
-            # Stable, and old rows stand before new ones: of equal rows the old one, with its flag, comes first.
-            order = np.lexsort((merged_detail[tied], merged_pair[tied]))
-            for column in (merged_detail, clicked, is_new):
-                column[tied] = column[tied[order]]
-            keep = np.ones(total, np.bool_)
-            keep[1:] = ~(same & (merged_detail[1:] == merged_detail[:-1]))
-            if not keep.all():
-                merged_pair, merged_detail = merged_pair[keep], merged_detail[keep]
-                clicked, is_new = clicked[keep], is_new[keep]
-        self.pair, self.detail, self.clicked = merged_pair, merged_detail, clicked
-        return merged_pair[is_new], merged_detail[is_new]
+        held = len(self.pair)
+        order = merge_order(self.pair, self.detail, pair, detail)
+        self.pair = np.concatenate([self.pair, pair])[order]
+        self.detail = np.concatenate([self.detail, detail])[order]
+        self.clicked = np.concatenate([self.clicked, np.zeros(len(pair), np.bool_)])[order]
+        self._shown = None
+        is_new = order >= held
+        return self.pair[is_new], self.detail[is_new]
 
     def times(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
         """Event times of the given rows, ms."""
@@ -88,30 +85,36 @@ class WindowImpressions:
         """Model indices of the given rows."""
         return (self.detail[rows] >> MODEL_SHIFT).astype(np.intp)
 
-    def counts(self) -> list[tuple[int, int, int]]:
-        """(model index, distinct pairs shown, distinct pairs clicked) for each model in the window."""
-        if not len(self.pair):
-            return []
-        model = self.detail >> MODEL_SHIFT
-        first = np.ones(len(self.pair), np.bool_)
-        first[1:] = (self.pair[1:] != self.pair[:-1]) | (model[1:] != model[:-1])
-        starts = np.flatnonzero(first)
-        model = model[starts]
-        shown = np.bincount(model)
-        clicked = np.bincount(model[np.logical_or.reduceat(self.clicked, starts)], minlength=len(shown))
-        return [(int(m), int(shown[m]), int(clicked[m])) for m in np.flatnonzero(shown)]
+    def counts(self) -> list[Count]:
+        """The counts of each model in the window."""
+        totals = self._totals()
+        return _counts(totals, np.flatnonzero(totals[0]))
+
+    def take_changed(self) -> list[Count]:
+        """Those counts that this has not returned yet."""
+        totals = self._totals()
+        known = np.zeros_like(totals)
+        known[:, : self._told.shape[1]] = self._told
+        self._told = totals
+        return _counts(totals, np.flatnonzero((totals != known).any(axis=0)))
+
+    def _totals(self) -> NDArray[np.intp]:
+        """Distinct pairs shown and distinct pairs clicked by model index, shape (2, models)."""
+        if self._shown is None:
+            self._shown = np.bincount(self._models_of_pairs(slice(None)))
+        clicked = self._models_of_pairs(np.flatnonzero(self.clicked))
+        return np.stack([self._shown, np.bincount(clicked, minlength=len(self._shown))])
+
+    def _models_of_pairs(self, rows: NDArray[np.intp] | slice) -> Details:
+        """The model index of each distinct pair and model among these rows, which stand in order."""
+        pair, model = self.pair[rows], self.detail[rows] >> MODEL_SHIFT
+        first = np.ones(len(pair), np.bool_)
+        first[1:] = (pair[1:] != pair[:-1]) | (model[1:] != model[:-1])
+        return model[first]
 
 
-def _runs_with_new_rows(same: Flags, is_new: Flags) -> NDArray[np.intp]:
-    """Positions of the rows whose run of equal pairs is longer than one and holds a new row."""
-    run = np.zeros(len(is_new), np.intp)
-    np.cumsum(~same, out=run[1:])
-    touched = np.zeros(int(run[-1]) + 1, np.bool_)
-    touched[run[is_new]] = True
-    tied = np.zeros(len(is_new), np.bool_)
-    tied[1:] |= same
-    tied[:-1] |= same
-    return np.flatnonzero(tied & touched[run])
+def _counts(totals: NDArray[np.intp], models: NDArray[np.intp]) -> list[Count]:
+    return [Count(*row) for row in zip(models.tolist(), *totals[:, models].tolist(), strict=True)]
 
 
 def pack_impressions(pair: Pairs, detail: Details) -> bytes:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tables.attribution import attribute
 from tables.clicks import ClickRows, pack_clicks, unpack_clicks
-from tables.impressions import MODEL_SHIFT, WindowImpressions, pack_impressions, unpack_impressions
+from tables.impressions import MODEL_SHIFT, Count, WindowImpressions, pack_impressions, unpack_impressions
 from tables.join_policy import WINDOW_MS, JoinPolicy
 from tables.models import Model, ModelIndex
 from tables.watermark import END, UNKNOWN, Watermark
@@ -51,7 +51,7 @@ class WindowCount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A moment in event time: the watermark, and the windows that changed since the step before."""
+    """A moment in event time: the watermark, and the counts that changed since the step before."""
 
     watermark: int
     counts: list[WindowCount]
@@ -173,7 +173,7 @@ class JoinTable:
 
     def counts(self) -> list[WindowCount]:
         """The counts of all open windows; call after `settle`."""
-        return [count for start in sorted(self._windows) for count in self._window_counts(start)]
+        return [count for start in sorted(self._windows) for count in self._named(start, self._windows[start].counts())]
 
     def state(self) -> dict[str, Any]:
         """The small part of the state, msgpack-able; the rows travel in the chunks of `take_changes`."""
@@ -299,13 +299,11 @@ class JoinTable:
                 self._changed.add(window.start)
 
     def _take_changed_counts(self) -> list[WindowCount]:
-        counts = [count for start in sorted(self._changed) for count in self._window_counts(start)]
-        self._changed.clear()
-        return counts
+        changed, self._changed = sorted(self._changed), set()
+        return [count for start in changed for count in self._named(start, self._windows[start].take_changed())]
 
-    def _window_counts(self, start: int) -> Iterable[WindowCount]:
-        for number, shown, clicked in self._windows[start].counts():
-            yield WindowCount(self.models.name(number), start, shown, clicked)
+    def _named(self, start: int, counts: Iterable[Count]) -> Iterable[WindowCount]:
+        return (WindowCount(self.models.name(count.model), start, count.shown, count.clicked) for count in counts)
 
 
 def _rows_of(pairs: NDArray[np.uint64], column: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
