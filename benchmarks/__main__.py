@@ -8,24 +8,26 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from benchmarks import report
+from benchmarks import alone, report
 from benchmarks.load import PARTITIONS, TOPICS, fill
 from benchmarks.machine import Cores, describe
 from benchmarks.measurement import Measurement
-from benchmarks.systems import SYSTEMS, Bench
+from benchmarks.same_job import PEERS
+from benchmarks.systems import SYSTEMS, Bench, System
 from deploy.stack import KafkaCluster, RedisServer
 from tables.errors import RunError
 
 EVENTS, RUNS, STOCK_SECONDS = 3_000_000, 3, 20.0
 QUICK_EVENTS, QUICK_RUNS, QUICK_STOCK_SECONDS = 400_000, 1, 4.0
 LOG_COLUMNS = 120
-RESULT = Path(__file__).with_name("results") / "latest.json"
+RESULTS = Path(__file__).with_name("results")
+ALL: Mapping[str, System] = {**SYSTEMS, **{name: peer.system for name, peer in PEERS.items()}}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,13 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--events", type=int, metavar="N", help=f"records to read (default {EVENTS:,})")
     parser.add_argument("--runs", type=int, metavar="N", help=f"rounds (default {RUNS})")
     parser.add_argument("--quick", action="store_true", help="half a minute: one short round, no file written")
+    parser.add_argument("--full", action="store_true", help="also other frameworks at the same job, and tidemark alone")
     parser.add_argument(
-        "--only", nargs="+", choices=list(SYSTEMS), metavar="SYSTEM", default=list(SYSTEMS),
-        help=f"of {', '.join(SYSTEMS)} (default all)",
+        "--only", nargs="+", choices=list(ALL), metavar="SYSTEM",
+        help=f"of {', '.join(ALL)} (default the first {len(SYSTEMS)}; all with --full)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the figures go as JSON")
     options = parser.parse_args(arguments)
     quick = options.quick
+    only = options.only or list(ALL if options.full else SYSTEMS)
     # aiokafka complains about a broker that is still starting.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_COLUMNS)
@@ -50,12 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             events=options.events or (QUICK_EVENTS if quick else EVENTS),
             runs=options.runs or (QUICK_RUNS if quick else RUNS),
             stock_seconds=QUICK_STOCK_SECONDS if quick else STOCK_SECONDS,
-            only=options.only,
+            only=only,
         )
+        if options.full and not options.only:
+            measured["alone"] = alone.measure(console)
     except RunError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    out = options.out or (None if quick or options.only != list(SYSTEMS) else RESULT)
+    published = None if quick or options.only else RESULTS / ("full.json" if options.full else "latest.json")
+    out = options.out or published
     if out is not None:
         report.write_json(out, measured)
         console.print(f"written to {out}")
@@ -89,13 +96,18 @@ def run(
             for number in range(1, runs + 1):
                 rounds.append({})
                 for system in only:
-                    measured = SYSTEMS[system](bench, f"{system.replace(' ', '-')}-{number}")
+                    measured = ALL[system](bench, f"{system.replace(' ', '-')}-{number}")
                     rounds[-1][system] = measured
                     console.print(
                         f"round {number}: {system:<12} {measured.rate:>10,.0f} records/s, "
                         f"{measured.cpu_per_million:6.2f} CPU s per million, {measured.seconds:5.1f} s"
+                        + (
+                            f", {measured.right_windows} of {measured.windows} windows right"
+                            if measured.windows
+                            else ""
+                        )
                     )
-    report.show(console, rounds)
+    report.show(console, rounds, {name: PEERS[name].differences for name in only if name in PEERS})
     return report.as_json(rounds, load, machine)
 
 

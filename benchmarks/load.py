@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from msgspec import structs
 
 from agents.config import TopicsConfig
 from agents.recordings import Line
@@ -46,6 +47,8 @@ class Load:
     value_bytes: int = 0
     ends: Counter[TopicPartition] = field(default_factory=Counter)
     """End offset of each partition."""
+    prefix: str = ""
+    """Before the names of the topics."""
     expected: dict[Key, tuple[int, int]] = field(default_factory=dict)
     """(model and version, window start) -> impressions and clicks, for every window that becomes final."""
 
@@ -77,10 +80,10 @@ def shop_lines(events: int) -> Iterator[Line]:
         yield Line(TOPICS.clicks, partition, 0, at, b"closing", orjson.dumps(event))
 
 
-async def fill(bootstrap: str, events: int) -> Load:
+async def fill(bootstrap: str, events: int, prefix: str = "") -> Load:
     """Write the shop to Kafka, as producers with default settings would, and work out what must be counted."""
-    load, valid = Load(), []
-    async with _producer(bootstrap) as send:
+    load, valid = Load(prefix=prefix), []
+    async with batch_producer(bootstrap) as send:
         for line in shop_lines(events):
             value = line.value or b""
             load.records[line.topic] += 1
@@ -89,7 +92,7 @@ async def fill(bootstrap: str, events: int) -> Load:
             event = event_of(line.topic, value)
             if event is not None:
                 valid.append(event)
-            await send(line)
+            await send(structs.replace(line, topic=prefix + line.topic) if prefix else line)
     load.expected = {key: counts for key, counts in count(valid).items() if key[0][0] != CLOSING_MODEL}
     return load
 
@@ -140,6 +143,25 @@ async def final_rows(bootstrap: str, keys: set[Key], timeout_s: float) -> FinalR
     return rows
 
 
+async def last_rows(bootstrap: str, topic: str) -> dict[Key, tuple[int, int]]:
+    """The last row of each window in a topic that nobody writes to any more."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
+    rows = FinalRows()
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        for partition, end in ends.items():
+            while await consumer.position(partition) < end:
+                for records in (await consumer.getmany(timeout_ms=100)).values():
+                    for record in records:
+                        rows.read(record.value, record.timestamp)
+    finally:
+        await consumer.stop()
+    return {key: counts for key, counts in rows.counts.items() if key[0][0] != CLOSING_MODEL}
+
+
 @dataclass(slots=True)
 class FinalRows:
     """The final rows of kind `ctr` in `tidemark.windows`."""
@@ -158,7 +180,7 @@ class FinalRows:
 
 
 @asynccontextmanager
-async def _producer(bootstrap: str) -> AsyncIterator[Callable[[Line], Coroutine[Any, Any, None]]]:
+async def batch_producer(bootstrap: str) -> AsyncIterator[Callable[[Line], Coroutine[Any, Any, None]]]:
     """Sends lines in whole batches: record by record aiokafka takes ten times as long."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=BATCH_BYTES, acks=1)
     open_batches: dict[TopicPartition, Any] = {}

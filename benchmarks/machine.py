@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,12 @@ class Cores:
     """The cores of Kafka, Redis and the benchmark itself."""
 
     @classmethod
+    @cache
     def divide(cls) -> Cores:
-        """The first core that this process may use for what is measured, the others for all the rest."""
+        """The first core that this process may use for what is measured, the others for all the rest.
+
+        The first answer holds: once it has claimed the servers' cores, this process may use no others.
+        """
         if sys.platform != "linux":
             return cls(None, ())
         usable = sorted(os.sched_getaffinity(0))

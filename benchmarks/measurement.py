@@ -27,6 +27,10 @@ class Measurement:
     """Bytes resident at most."""
     startup_s: float
     """From the start of the process to its first record."""
+    windows: int = 0
+    """Windows that it had to count; 0 where it counts none."""
+    right_windows: int = 0
+    """Those of them that came out as the oracle counts them."""
 
     @property
     def rate(self) -> float:

@@ -32,7 +32,7 @@ def ratio(rounds: Rounds, system: str, reference: str) -> Spread | None:
 
 def as_json(rounds: Rounds, load: Load, machine: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that was measured."""
-    ratios = {f"{system} / {reference}": ratio(rounds, system, reference) for system, reference, _ in RATIOS}
+    ratios = {f"{system} / {reference}": ratio(rounds, system, reference) for system, reference, _ in _ratios(rounds)}
     return {
         "machine": dict(machine),
         "load": {"records": dict(load.records), "value_bytes": load.value_bytes, "windows": len(load.expected)},
@@ -51,11 +51,11 @@ def write_json(path: Path, report: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def show(console: Console, rounds: Rounds) -> None:
-    """The table: median, and the range over the rounds."""
+def show(console: Console, rounds: Rounds, differences: Mapping[str, str] | None = None) -> None:
+    """The table: median, and the range over the rounds; under it, what a system does otherwise than tidemark."""
     table = Table(title=f"median of {len(rounds)} (lowest to highest)", title_justify="left")
     table.add_column("system")
-    for heading in ("records/s", "CPU s per million", "peak MiB", "start s"):
+    for heading in ("records/s", "CPU s per million", "peak MiB", "start s", "windows right"):
         table.add_column(heading, justify="right")
     for name, runs in _by_system(rounds).items():
         figures = _figures(runs)
@@ -65,12 +65,27 @@ def show(console: Console, rounds: Rounds) -> None:
             _cell(figures["cpu_s_per_million"], "{:.2f}"),
             f"{figures['peak_rss'].median / MIB:,.0f}",
             f"{figures['startup_s'].median:.1f}",
+            _right(runs),
         )
     console.print(table)
-    for system, reference, what in RATIOS:
+    for system, reference, what in _ratios(rounds):
         found = ratio(rounds, system, reference)
         if found is not None:
             console.print(f"{what}: [bold]{_cell(found, '{:.2f}')} times[/]")
+    for name, text in (differences or {}).items():
+        console.print(f"[bold]{name}[/]: {text}")
+
+
+def _ratios(rounds: Rounds) -> list[tuple[str, str, str]]:
+    """RATIOS, and one to each other system that does the whole job."""
+    peers = [name for name, runs in _by_system(rounds).items() if name != "tidemark" and runs[0].windows]
+    return [*RATIOS, *(("tidemark", name, f"the whole job against the same job in {name}") for name in peers)]
+
+
+def _right(runs: Sequence[Measurement]) -> str:
+    """Windows that came out right, in the worst run."""
+    worst = min(runs, key=lambda run: run.right_windows)
+    return f"{worst.right_windows} of {worst.windows}" if worst.windows else ""
 
 
 def _by_system(rounds: Rounds) -> dict[str, list[Measurement]]:

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiokafka import TopicPartition
@@ -37,6 +37,8 @@ class Bench:
     folder: Path
     stock_seconds: float
     """How long the stock agent counts: it is measured by the record, and would take minutes for all of them."""
+    loads: dict[int, Load] = field(default_factory=dict)
+    """Smaller loads by their number of events, for what would take minutes for `load`; kept over the rounds."""
 
     def process(
         self, name: str, argv: list[str], env: Mapping[str, str] | None = None, *, error: type[RunError] = RunError
@@ -73,7 +75,7 @@ def stock_faust(bench: Bench, run: str) -> Measurement:
         "BENCHMARK_RESULT": str(result),
     }
     argv = [sys.executable, "-m", "faust", "-A", "benchmarks.stock_faust", "worker", "--loglevel", "warn"]
-    return _child("stock faust", bench.process(run, argv, env), result)
+    return run_child("stock faust", bench.process(run, argv, env), result)
 
 
 def tidemark(bench: Bench, run: str) -> Measurement:
@@ -105,8 +107,11 @@ def tidemark(bench: Bench, run: str) -> Measurement:
             raise RunError(f"{run}: {_difference(rows.counts, bench.load.expected)}")
     finally:
         process.stop(grace_s=30.0)
+    windows = len(bench.load.expected)
     seconds = max(done_at, rows.last_ms / 1000) - first_at
-    return Measurement("tidemark", bench.load.events, seconds, cpu, watched.peak_rss, first_at - began)
+    return Measurement(
+        "tidemark", bench.load.events, seconds, cpu, watched.peak_rss, first_at - began, windows, windows
+    )
 
 
 SYSTEMS: Mapping[str, System] = {
@@ -121,10 +126,10 @@ SYSTEMS: Mapping[str, System] = {
 def _floor(bench: Bench, floor: str, run: str) -> Measurement:
     result = bench.folder / f"{run}.json"
     argv = [sys.executable, "-m", "benchmarks.floors", floor, bench.kafka.bootstrap, str(bench.load.events)]
-    return _child(floor, bench.process(run, [*argv, str(result)]), result)
+    return run_child(floor, bench.process(run, [*argv, str(result)]), result)
 
 
-def _child(system: str, process: ServerProcess, result: Path) -> Measurement:
+def run_child(system: str, process: ServerProcess, result: Path) -> Measurement:
     """Run a process that says itself what it came to."""
     began = time.time()
     process.start()

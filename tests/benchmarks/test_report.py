@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -50,3 +51,14 @@ def test_the_table_names_every_system_and_the_ratio() -> None:
     assert "stock faust" in said.getvalue()
     assert "200 (100 to 300)" in said.getvalue()
     assert "25.00 (20.00 to 30.00) times" in said.getvalue()
+
+
+def test_a_system_that_does_the_same_job_is_told_with_its_right_windows_and_its_differences() -> None:
+    said = io.StringIO()
+    peer = replace(measured("bytewax", 20.0), windows=120, right_windows=118)
+
+    report.show(Console(file=said, width=200), [{**ROUNDS[0], "bytewax": peer}], {"bytewax": "No recovery store."})
+
+    assert "118 of 120" in said.getvalue()
+    assert "the whole job against the same job in bytewax: 15.00 times" in said.getvalue()
+    assert "bytewax: No recovery store." in said.getvalue()
