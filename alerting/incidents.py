@@ -92,10 +92,6 @@ class IncidentBook:
         """How many incidents are firing now."""
         return sum(incident.fired_at is not None for incident in self._open.values())
 
-    def settle_delays(self, model_id: str, model_version: str) -> tuple[int, ...]:
-        """How long after its end (ms of event time) a window of this model is to be observed, ascending."""
-        return tuple(sorted({rule.settle_ms for rule in self._rules.values() if rule.selects(model_id, model_version)}))
-
     def observe(self, reading: Reading, settle_ms: int | None = None) -> list[Decision]:
         """Judge one window, once for each settle delay, in order of `window_end` within a model and version.
 

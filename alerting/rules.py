@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -19,7 +19,7 @@ from tables.errors import ConfigError
 Comparison = Literal["<", "<=", ">", ">="]
 Metric = Literal["ctr"]
 
-COMPARISONS: Final[tuple[Comparison, ...]] = get_args(Comparison)
+
 METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
 
 #: Below this many impressions chance alone moves a 5 % CTR by a fifth of its value (one standard deviation).
@@ -75,22 +75,6 @@ class Rule:
     def holds(self, value: float) -> bool:
         """Whether `value` is on the bad side of the threshold."""
         return _COMPARE[self.comparison](value, self.threshold)
-
-
-def parse_rules(items: object, where: str = "rules") -> tuple[Rule, ...]:
-    """Rules of a configuration's list, in its order.
-
-    Raises ConfigError, which names the entry and field, when one is wrong or two share a name.
-    """
-    if not isinstance(items, Sequence) or isinstance(items, str | bytes):
-        raise ConfigError(f"{where}: expected a list of rules, got {items!r}")
-    rules: dict[str, Rule] = {}
-    for index, item in enumerate(items):
-        rule = parse_rule(item, f"{where}[{index}]")
-        if rule.name in rules:
-            raise ConfigError(f"{where}[{index}].name: expected a name of its own, got {rule.name!r} again")
-        rules[rule.name] = rule
-    return tuple(rules.values())
 
 
 def parse_rule(mapping: object, where: str = "rules[0]") -> Rule:

@@ -11,8 +11,6 @@ import psutil
 from deploy.process import ServerProcess, wait_until
 from tables.errors import RunError
 
-SAMPLE_S = 0.02
-
 
 @dataclass(frozen=True, slots=True)
 class Measurement:

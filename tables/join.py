@@ -171,10 +171,6 @@ class JoinTable:
         drop, self._append, self._drop = self._drop, {}, set()
         return append, drop
 
-    def counts(self) -> list[WindowCount]:
-        """The counts of all open windows; call after `settle`."""
-        return [count for start in sorted(self._windows) for count in self._named(start, self._windows[start].counts())]
-
     def state(self) -> dict[str, Any]:
         """The small part of the state, msgpack-able; the rows travel in the chunks of `take_changes`."""
         return {

@@ -184,7 +184,6 @@ def test_models_versions_and_rules_do_not_meet() -> None:
 
 def test_rules_with_their_own_patience_judge_the_same_window_at_their_own_time() -> None:
     book = IncidentBook([a_rule(**{"for": 0}), a_rule(name="slow", settle="10m", **{"for": 0})])
-    assert book.settle_delays("home", "3") == (60_000, 600_000)
     (soon,) = alerts(book.observe(minute(0, BAD), settle_ms=60_000))
     assert (soon.rule, soon.fired_at) == ("ctr-low", TEN_O_CLOCK + 2 * MINUTE)
     book.observe(minute(1, BAD), settle_ms=60_000)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerting.rules import DEFAULT_RULES, Rule, parse_rule, parse_rules
+from alerting.rules import DEFAULT_RULES, Rule, parse_rule
 from tables.errors import ConfigError
 from tests.alerting.samples import minute
 
@@ -121,18 +121,6 @@ def test_name_and_expression_are_required(missing: str) -> None:
 def test_a_rule_is_a_mapping(entry: object) -> None:
     with pytest.raises(ConfigError, match=r"^rules\[0\]: expected a mapping"):
         parse_rule(entry)
-
-
-def test_two_rules_cannot_share_a_name() -> None:
-    twice = [{"name": "low", "expr": "ctr < 5%"}, {"name": "low", "expr": "ctr < 4%"}]
-    with pytest.raises(ConfigError, match=r"^rules\[1\]\.name: expected a name of its own, got 'low' again"):
-        parse_rules(twice)
-
-
-@pytest.mark.parametrize("items", [{"name": "r"}, "r", None])
-def test_rules_are_a_list(items: object) -> None:
-    with pytest.raises(ConfigError, match=r"^rules: expected a list"):
-        parse_rules(items)
 
 
 @pytest.mark.parametrize(
