@@ -17,6 +17,7 @@ from agents.transports.batch import Batch
 from alerting.incidents import IncidentBook
 from alerting.reading import Reading
 from alerting.rules import Rule
+from tables.errors import StoreError
 from tables.join_policy import JoinPolicy
 from tables.partials import decode_partial
 from tables.window_merge import CtrRow, WindowMerge
@@ -96,7 +97,10 @@ class WindowsState(PartitionState):
     def restore(self, state: Mapping[str, Any], chunks: Mapping[str, bytes]) -> None:
         """See PartitionState."""
         self.merge.restore(state["merge"])
-        self.book.restore(state["book"])
+        try:
+            self.book.restore(state["book"])
+        except StoreError as error:
+            raise ValueError(f"incidents of another version: {error}") from error
         self._restore_matured(state["time"])
         self._next_offset = state["next"]
 

@@ -135,3 +135,12 @@ def test_a_rule_judges_a_window_once_however_long_it_waits(settle: str) -> None:
     # What is final does not change any more: nobody waits longer than that.
     assert alerts[0] == (1 + min(rule.settle_ms, ATTRIBUTION) // MINUTE, "firing")
     assert [status for _, status in alerts].count("firing") == 1
+
+
+def test_incidents_of_another_version_do_not_fit_so_that_the_custodian_rebuilds() -> None:
+    state = new_state(LOW)
+    take(state, said(T0, (0, 10, 1)))
+    kept = dict(checkpoint(state).state)
+    new_state(LOW).restore(kept, {})
+    with pytest.raises(ValueError, match="incidents of another version"):
+        new_state(LOW).restore({**kept, "book": {**kept["book"], "version": 99}}, {})
