@@ -5,6 +5,7 @@ Every worker (app) has a registry of its own, so that several can live in one pr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 
 from prometheus_client import (
@@ -15,6 +16,9 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.registry import Collector
+
+from agents.latency_export import InferenceExport
 
 disable_created_metrics()
 
@@ -118,6 +122,8 @@ class Metrics:
             ["agent", "how"],
             registry=registry,
         )
+        self.inferences = InferenceExport()
+        registry.register(self.inferences)
         build = Gauge("tidemark_build_info", "Always 1.", ["version"], registry=registry)
         build.labels(VERSION).set(1)
         # So that rates exist before the first failure.
@@ -137,9 +143,9 @@ class Metrics:
         for side in ("impressions", "clicks"):
             _remove(self.live_rows, number, side)
 
-    def exposition(self) -> bytes:
-        """The text that Prometheus scrapes."""
-        return generate_latest(self.registry)
+    def exposition(self, encode: Callable[[Collector], bytes] = generate_latest) -> bytes:
+        """What Prometheus scrapes, in the form that `encode` gives it."""
+        return encode(self.registry)
 
 
 def _remove(gauge: Gauge, *labels: str) -> None:

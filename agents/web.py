@@ -10,7 +10,9 @@ from collections.abc import Mapping
 import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from prometheus_client.exposition import choose_encoder
 
+from agents import metric_protobuf
 from agents.config import WebConfig
 from agents.health import Health
 from agents.metrics import Metrics
@@ -77,11 +79,11 @@ class WebServer:
     async def _readyz(self, _: web.Request) -> web.Response:
         return _verdict(self._health.why_not_ready())
 
-    async def _show_metrics(self, _: web.Request) -> web.Response:
-        return web.Response(
-            body=self._metrics.exposition(),
-            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
-        )
+    async def _show_metrics(self, request: web.Request) -> web.Response:
+        accept = ",".join(request.headers.getall("Accept", []))
+        protobuf = (metric_protobuf.encode, metric_protobuf.CONTENT_TYPE)
+        encode, content_type = protobuf if metric_protobuf.is_preferred(accept) else choose_encoder(accept)
+        return web.Response(body=self._metrics.exposition(encode), headers={"Content-Type": content_type})
 
 
 def _verdict(reasons: list[str]) -> web.Response:

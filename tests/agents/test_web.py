@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from prometheus_client.parser import text_string_to_metric_families
 
+from agents import metric_protobuf
 from agents.config import WebConfig
 from agents.health import Health
 from agents.metrics import Metrics
@@ -42,13 +43,13 @@ async def server(health: Health) -> AsyncIterator[WebServer]:
     await server.stop()
 
 
-async def ask(server: WebServer, path: str, method: str = "GET") -> tuple[int, str, Any, Any]:
+async def ask(server: WebServer, path: str, method: str = "GET", accept: str = "*/*") -> tuple[int, str, Any, Any]:
     """Status, content type, body and headers."""
     async with (
-        aiohttp.ClientSession() as session,
+        aiohttp.ClientSession(headers={"Accept": accept}) as session,
         session.request(method, f"http://{HOST}:{server.port}{path}") as answer,
     ):
-        body = await answer.text()
+        body = await answer.text(errors="replace")
         if answer.content_type.endswith("json"):
             body = orjson.loads(body)
         return answer.status, answer.content_type, body, answer.headers
@@ -80,6 +81,16 @@ async def test_metrics_can_be_scraped(server: WebServer) -> None:
     assert found["tidemark_events_consumed"].samples[0].value == 3
 
 
+async def test_a_scraper_gets_the_form_that_it_asks_for(server: WebServer) -> None:
+    server._metrics.events.labels("impressions").inc(3)
+    _, content_type, text, _ = await ask(server, "/metrics", accept="application/openmetrics-text; version=1.0.0")
+    assert content_type == "application/openmetrics-text"
+    assert text.endswith("# EOF\n")
+
+    status, _, _, headers = await ask(server, "/metrics", accept=metric_protobuf.CONTENT_TYPE)
+    assert (status, headers["Content-Type"]) == (200, metric_protobuf.CONTENT_TYPE)
+
+
 async def test_errors_are_problems(server: WebServer) -> None:
     status, content_type, body, _ = await ask(server, "/nowhere")
     assert (status, content_type) == (404, "application/problem+json")
@@ -93,7 +104,7 @@ async def test_errors_are_problems(server: WebServer) -> None:
 async def test_an_error_of_ours_is_a_problem_and_tells_no_secret(
     server: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> bytes:
+    def fail(*_: object) -> bytes:
         raise RuntimeError("password s3cret")
 
     monkeypatch.setattr(server._metrics, "exposition", fail)
