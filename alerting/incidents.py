@@ -1,6 +1,6 @@
 """Incidents: from a window's numbers to "this has just started, is still so, is over".
 
-One state machine for each (rule, model, version), driven by event time alone, so that a replay of the same
+One state machine for each (rule, model, version, feature), driven by event time alone, so that a replay of the same
 readings says the same:
 
     inactive ──breach──> pending ──for_ms──> firing ──keep_firing_for_ms of good windows──> inactive
@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from alerting.alert import Alert, alert_id_of, fingerprint_of
-from alerting.reading import Reading
+from alerting.reading import DriftReading, Kind, Reading
 from alerting.rules import Rule
 from alerting.summary import firing_summary, resolved_summary
 from tables.errors import ConfigError, StoreError
@@ -24,10 +24,10 @@ __all__ = ["DEFAULT_LIMIT", "Decision", "IncidentBook", "Reading", "Reason"]
 
 #: Model ids come from events: a flood of made-up ones must not fill the memory.
 DEFAULT_LIMIT: Final = 10_000
-_STATE_VERSION: Final = 1
+_STATE_VERSION: Final = 2
 
-_Key = tuple[str, str, str]  # rule, model_id, model_version
-_Series = tuple[str, str, int]  # model_id, model_version, settle_ms
+_Key = tuple[str, str, str, Kind, str]  # rule, model_id, model_version, kind, feature ("" where the kind has none)
+_Series = tuple[str, str, Kind, str, int]  # model_id, model_version, kind, feature, settle_ms
 
 
 class Reason(StrEnum):
@@ -36,6 +36,8 @@ class Reason(StrEnum):
     NOT_SELECTED = "not_selected"
     OUT_OF_ORDER = "out_of_order"
     TOO_FEW_IMPRESSIONS = "too_few_impressions"
+    TOO_FEW_REQUESTS = "too_few_requests"
+    TOO_FEW_RECORDS = "too_few_records"
     CONDITION_FALSE = "condition_false"
     PENDING_STARTED = "pending_started"
     STILL_PENDING = "still_pending"
@@ -46,6 +48,13 @@ class Reason(StrEnum):
     HOLDING = "holding"
     RESOLVED = "resolved"
     EVICTED = "evicted"
+
+
+_TOO_FEW: Final[Mapping[Kind, Reason]] = {
+    "ctr": Reason.TOO_FEW_IMPRESSIONS,
+    "serving": Reason.TOO_FEW_REQUESTS,
+    "drift": Reason.TOO_FEW_RECORDS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +82,12 @@ class IncidentBook:
     def __init__(self, rules: Iterable[Rule], *, limit: int = DEFAULT_LIMIT) -> None:
         """Raises ConfigError when two rules share a name or `limit` is below 1."""
         self._rules: dict[str, Rule] = {}
+        self._by_kind: dict[Kind, list[Rule]] = {}
         for rule in rules:
             if rule.name in self._rules:
                 raise ConfigError(f"rules: expected names of their own, got {rule.name!r} twice")
             self._rules[rule.name] = rule
+            self._by_kind.setdefault(rule.kind, []).append(rule)
         if limit < 1:
             raise ConfigError(f"limit: expected at least 1 incident, got {limit}")
         self._limit = limit
@@ -93,23 +104,29 @@ class IncidentBook:
         return sum(incident.fired_at is not None for incident in self._open.values())
 
     def observe(self, reading: Reading, settle_ms: int | None = None) -> list[Decision]:
-        """Judge one window, once for each settle delay, in order of `window_end` within a model and version.
+        """Judge one window, once for each settle delay, in order of `window_end` within a series.
 
-        With `settle_ms`, only the rules of that delay judge it (the caller then comes back for the longer
-        ones, with the counts of that time); without, all do. Alerts are dated `window_end` + the rule's
-        delay. Every rule asked gives at least one decision, in the order of the rules; a window that a
-        series has seen already gives `out_of_order` and changes nothing.
+        A series is a model and version, a kind, and a feature where the kind has one. The rules of the
+        reading's kind judge it: with `settle_ms` only those of that delay (the caller then comes back for
+        the longer ones, with the counts of that time), without it all. Alerts are dated `window_end` + the
+        rule's delay. Every rule asked gives at least one decision, in the order of the rules; a window that
+        a series has seen already gives `out_of_order` and changes nothing.
         """
-        asked = [rule for rule in self._rules.values() if settle_ms is None or rule.settle_ms == settle_ms]
-        fresh = {delay: self._is_news(reading, delay) for delay in dict.fromkeys(rule.settle_ms for rule in asked)}
+        fresh: dict[int, bool] = {}
         decisions: list[Decision] = []
-        for rule in asked:
-            if not rule.selects(reading.model_id, reading.model_version):
+        for rule in self._by_kind.get(reading.kind, ()):
+            delay = rule.settle_ms
+            if settle_ms is not None and delay != settle_ms:
+                continue
+            if not rule.selects(reading.model_id, reading.model_version, reading.feature):
                 decisions.append(Decision(Reason.NOT_SELECTED, None, rule.name))
-            elif not fresh[rule.settle_ms]:
-                decisions.append(Decision(Reason.OUT_OF_ORDER, None, rule.name))
-            else:
+                continue
+            if delay not in fresh:
+                fresh[delay] = self._is_news(reading, delay)
+            if fresh[delay]:
                 decisions += self._judge(rule, reading)
+            else:
+                decisions.append(Decision(Reason.OUT_OF_ORDER, None, rule.name))
         return decisions
 
     def state(self) -> dict[str, Any]:
@@ -129,19 +146,26 @@ class IncidentBook:
             if state["version"] != _STATE_VERSION:
                 raise StoreError(f"incidents of state version {state['version']!r}; this is {_STATE_VERSION}")
             opened = {
-                (rule, model, version): _Incident(*rest)
-                for rule, model, version, *rest in state["open"]
-                if rule in self._rules and self._rules[rule].selects(model, version)
+                (rule, model, version, kind, feature): _Incident(*rest)
+                for rule, model, version, kind, feature, *rest in state["open"]
+                if self._is_of(rule, model, version, kind, feature)
             }
-            heard = {(model, version, delay): end for model, version, delay, end in state["heard"]}
+            heard: dict[_Series, int] = {
+                (model, version, kind, feature, delay): end
+                for model, version, kind, feature, delay, end in state["heard"]
+            }
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"incidents cannot be restored: {type(error).__name__}: {error}") from error
         # A book of a lower limit keeps what was touched last.
         self._open = dict(list(opened.items())[-self._limit :])
         self._heard = dict(list(heard.items())[-self._limit :])
 
+    def _is_of(self, name: str, model_id: str, model_version: str, kind: Kind, feature: str) -> bool:
+        rule = self._rules.get(name)
+        return rule is not None and rule.kind == kind and rule.selects(model_id, model_version, feature)
+
     def _is_news(self, reading: Reading, delay: int) -> bool:
-        series = (reading.model_id, reading.model_version, delay)
+        series = (reading.model_id, reading.model_version, reading.kind, reading.feature, delay)
         heard = self._heard.pop(series, None)
         is_news = heard is None or reading.window_end > heard
         self._heard[series] = reading.window_end if heard is None else max(heard, reading.window_end)
@@ -152,8 +176,8 @@ class IncidentBook:
     def _judge(self, rule: Rule, reading: Reading) -> list[Decision]:
         value = rule.value_of(reading)
         if value is None:
-            return [Decision(Reason.TOO_FEW_IMPRESSIONS, None, rule.name)]
-        key = (rule.name, reading.model_id, reading.model_version)
+            return [Decision(_TOO_FEW[reading.kind], None, rule.name)]
+        key = (rule.name, reading.model_id, reading.model_version, reading.kind, reading.feature)
         before = self._open.pop(key, None)
         decisions: list[Decision] = []
         if before is not None and _is_cut_off(rule, before, reading):
@@ -214,10 +238,11 @@ def _step(rule: Rule, incident: _Incident | None, reading: Reading, breached: bo
 def _alert(rule: Rule, reading: Reading, value: float, incident: _Incident, resolved_at: int | None) -> Alert:
     assert incident.fired_at is not None  # only what fired is told, and told again when it is over
     labels = dict(rule.labels)
+    if isinstance(reading, DriftReading):
+        labels["feature"] = reading.feature
     fingerprint = fingerprint_of(rule.name, reading.model_id, reading.model_version, labels)
     related: dict[str, Any] = {
-        "impressions": reading.impressions,
-        "clicks": reading.clicks,
+        **reading.numbers(),
         "window_start": reading.window_start,
         "window_end": reading.window_end,
         "expression": rule.expression,

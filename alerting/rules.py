@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import operator
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, cast
 
 from alerting.alert import SEVERITIES, Severity
 from alerting.durations import parse_duration
-from alerting.reading import Reading
+from alerting.expressions import Comparison, did_you_mean, parse_expression
+from alerting.metrics import METRICS
+from alerting.reading import Kind, Reading
 from tables.errors import ConfigError
 
-Comparison = Literal["<", "<=", ">", ">="]
-Metric = Literal["ctr"]
-
-
-METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
-
-#: Below this many impressions chance alone moves a 5 % CTR by a fifth of its value (one standard deviation).
-DEFAULT_MINIMUM: Final = 500
 DEFAULT_FOR_MS: Final = 120_000
 DEFAULT_KEEP_FIRING_FOR_MS: Final = 60_000
-#: Clicks on a window's last impressions come after its end: judged at once, every window would look bad.
-DEFAULT_SETTLE_MS: Final = 60_000
+#: Clicks on a window's last impressions come after its end: judged at once, every window would look bad. Elsewhere
+#: there is nothing to wait for but events that are out of order.
+DEFAULT_SETTLE_MS: Final[Mapping[Kind, int]] = {"ctr": 60_000, "serving": 5_000, "drift": 5_000}
 
 _COMPARE: Final[Mapping[Comparison, Callable[[float, float], bool]]] = {
     "<": operator.lt,
@@ -35,14 +27,12 @@ _COMPARE: Final[Mapping[Comparison, Callable[[float, float], bool]]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_EXPRESSION: Final = re.compile(r"\s*([^\s<>=]+)\s*(<=|>=|<|>)\s*([^\s%]+)\s*(%?)\s*")
-_EXPRESSION_EXPECTED: Final = "expected a metric, one of < <= > >=, and a number, such as 'ctr < 5%'"
 _NAME_LIMIT: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One condition on the windows of every model and version that its two globs select.
+    """One condition on the windows of every model, version and feature that its three globs select.
 
     A window is judged `settle_ms` after its end. The rule fires once the condition has held for `for_ms`,
     and resolves once windows worth `keep_firing_for_ms` have been free of it. All of it is event time.
@@ -52,11 +42,13 @@ class Rule:
     expression: str
     comparison: Comparison
     threshold: float
-    metric: Metric = "ctr"
-    minimum: int = DEFAULT_MINIMUM
+    metric: str = "ctr"
+    feature: str = ""
+    """Of drift rules only; the others' readings have none."""
+    minimum: int = METRICS["ctr"].minimum
     for_ms: int = DEFAULT_FOR_MS
     keep_firing_for_ms: int = DEFAULT_KEEP_FIRING_FOR_MS
-    settle_ms: int = DEFAULT_SETTLE_MS
+    settle_ms: int = DEFAULT_SETTLE_MS["ctr"]
     severity: Severity = "major"
     model: str = "*"
     version: str = "*"
@@ -64,13 +56,23 @@ class Rule:
     owner: str = ""
     runbook: str = ""
 
-    def selects(self, model_id: str, model_version: str) -> bool:
-        """Whether the rule is about this model and version; `*`, `?` and `[...]` are globs, case counts."""
-        return fnmatchcase(model_id, self.model) and fnmatchcase(model_version, self.version)
+    @property
+    def kind(self) -> Kind:
+        """Which rows the rule judges."""
+        return METRICS[self.metric].kind
+
+    def selects(self, model_id: str, model_version: str, feature: str = "") -> bool:
+        """Whether the rule is about this model, version and feature; `*`, `?` and `[...]` are globs, case counts."""
+        return (
+            # Flattened features are named like tags[0], which as a glob does not match itself.
+            (feature == self.feature or fnmatchcase(feature, self.feature))
+            and fnmatchcase(model_id, self.model)
+            and fnmatchcase(model_version, self.version)
+        )
 
     def value_of(self, reading: Reading) -> float | None:
-        """The rule's metric in this window; None where too few impressions make it meaningless."""
-        return reading.ctr if reading.impressions >= self.minimum else None
+        """The rule's metric in this window; None where too few rows make it meaningless, or where it has none."""
+        return reading.value(self.metric) if reading.rows(self.metric) >= self.minimum else None
 
     def holds(self, value: float) -> bool:
         """Whether `value` is on the bad side of the threshold."""
@@ -86,7 +88,9 @@ def parse_rule(mapping: object, where: str = "rules[0]") -> Rule:
         raise ConfigError(f"{where}: expected a mapping with at least name and expr, got {mapping!r}")
     for key in mapping:
         if key not in _FIELDS:
-            raise ConfigError(f"{where}: unknown key {key!r}{_near(key)}; expected some of {', '.join(_FIELDS)}")
+            raise ConfigError(
+                f"{where}: unknown key {key!r}{did_you_mean(key, _FIELDS)}; expected some of {', '.join(_FIELDS)}"
+            )
     for key in ("name", "expr"):
         if key not in mapping:
             raise ConfigError(f"{where}.{key}: expected, but missing")
@@ -94,28 +98,13 @@ def parse_rule(mapping: object, where: str = "rules[0]") -> Rule:
     for key, value in mapping.items():
         field, parse = _FIELDS[key]
         values[field] = parse(value, f"{where}.{key}")
-    metric, comparison, threshold = _parse_expression(values["expression"], f"{where}.expr")
-    return Rule(**values, metric=metric, comparison=comparison, threshold=threshold)
-
-
-def _parse_expression(source: str, where: str) -> tuple[Metric, Comparison, float]:
-    match = _EXPRESSION.fullmatch(source)
-    if match is None:
-        raise ConfigError(f"{where}: {_EXPRESSION_EXPECTED}, got {source!r}")
-    metric, comparison, number, percent = match.groups()
-    if metric not in METRICS:
-        raise ConfigError(f"{where}: unknown metric {metric!r}; expected {' or '.join(METRICS)}")
-    try:
-        # Decimal, since 4.1 / 100 in binary is not the nearest number to 0.041.
-        exact = Decimal(number) / 100 if percent else Decimal(number)
-    except ArithmeticError:
-        raise ConfigError(f"{where}: {_EXPRESSION_EXPECTED}, got {number!r} for the number") from None
-    if not (exact.is_finite() and 0 <= exact <= 1):
-        raise ConfigError(f"{where}: expected a threshold from 0 to 1 or from 0% to 100%, got {number}{percent}")
-    if exact == (0 if comparison in ("<", ">=") else 1):
-        outcome = "never" if comparison in ("<", ">") else "always"
-        raise ConfigError(f"{where}: expected a condition that can change, got {source!r}, which {outcome} holds")
-    return metric, cast(Comparison, comparison), float(exact)
+    expression = parse_expression(values["expression"], f"{where}.expr")
+    metric = METRICS[expression.metric]
+    if "min_impressions" in mapping and (metric.kind != "ctr" or "min_n" in mapping):
+        raise ConfigError(f"{where}.min_impressions: expected min_n instead, which rules of every kind have")
+    values.setdefault("minimum", metric.minimum)
+    values.setdefault("settle_ms", DEFAULT_SETTLE_MS[metric.kind])
+    return Rule(**values, **asdict(expression))
 
 
 def _parse_name(value: object, where: str) -> str:
@@ -166,6 +155,7 @@ _FIELDS: Final[Mapping[str, tuple[str, Callable[[object, str], Any]]]] = {
     "for": ("for_ms", parse_duration),
     "keep_firing_for": ("keep_firing_for_ms", parse_duration),
     "settle": ("settle_ms", parse_duration),
+    "min_n": ("minimum", _parse_minimum),
     "min_impressions": ("minimum", _parse_minimum),
     "severity": ("severity", _parse_severity),
     "model": ("model", _parse_glob),
@@ -176,12 +166,14 @@ _FIELDS: Final[Mapping[str, tuple[str, Callable[[object, str], Any]]]] = {
 }
 
 
-def _near(key: object) -> str:
-    close = difflib.get_close_matches(str(key), _FIELDS, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-#: What watches every model for which nothing else is configured.
-DEFAULT_RULES: Final[tuple[Rule, ...]] = (
-    parse_rule({"name": "ctr-low", "expr": "ctr < 5%", "for": "2m", "severity": "major"}),
+#: What watches every model for which nothing else is configured. A shifted feature is recorded but disturbs nobody:
+#: some shift with the hour of the day, and a shift is no loss yet.
+DEFAULT_RULES: Final[tuple[Rule, ...]] = tuple(
+    parse_rule(rule)
+    for rule in (
+        {"name": "ctr-low", "expr": "ctr < 5%", "for": "2m", "severity": "major"},
+        {"name": "errors-high", "expr": "error_rate > 5%", "for": "2m", "severity": "critical"},
+        {"name": "latency-high", "expr": "p95(latency) > 500ms", "for": "5m", "severity": "major"},
+        {"name": "drift-severe", "expr": "psi(*) >= 0.2", "keep_firing_for": "10m", "severity": "minor"},
+    )
 )

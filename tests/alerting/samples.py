@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from alerting.alert import Alert
-from alerting.reading import Reading
+from alerting.reading import CtrReading, DriftReading, ServingReading
+from tables.distances import Distance
+from tables.drift_policy import Level
 
 MINUTE = 60_000
 TEN_O_CLOCK = 1_777_629_600_000  # 2026-05-01 10:00 UTC
@@ -37,14 +39,49 @@ def an_alert(**changes: Any) -> Alert:
 
 def minute(
     number: int, clicks: int, impressions: int = 1000, model_id: str = "home", model_version: str = "3"
-) -> Reading:
+) -> CtrReading:
     """The window that begins `number` minutes after ten o'clock."""
     start = TEN_O_CLOCK + number * MINUTE
-    return Reading(
+    return CtrReading(
         model_id=model_id,
         model_version=model_version,
         window_start=start,
         window_end=start + MINUTE,
         impressions=impressions,
         clicks=clicks,
+    )
+
+
+def served(number: int, p95: float | None = 200.0, requests: int = 1000, errors: int = 0) -> ServingReading:
+    """The minute of a model whose other latencies follow from its P95; all requests that did not fail have one."""
+    start = TEN_O_CLOCK + number * MINUTE
+    shares = {"p50": 0.5, "p95": 1, "p99": 2, "max": 4}
+    latencies = {name: None if p95 is None else p95 * share for name, share in shares.items()}
+    return ServingReading(
+        model_id="ranker",
+        model_version="3",
+        window_start=start,
+        window_end=start + MINUTE,
+        requests=requests,
+        errors=errors,
+        latency_ms=latencies | {"count": 0 if p95 is None else requests - errors},
+    )
+
+
+def drifted(
+    number: int, psi: float, feature: str = "gender", n: int = 5753, ks: float | None = None, level: Level = "none"
+) -> DriftReading:
+    """The minute's look at one feature; `level` is that of KS where there is one, else that of PSI."""
+    start = TEN_O_CLOCK + number * MINUTE
+    found = [Distance("psi", psi, 0.01, n, 86_000, level if ks is None else "none")]
+    if ks is not None:
+        found.append(Distance("ks", ks, 0.02, n - 53, 85_000, level))
+    return DriftReading(
+        model_id="recommender-home",
+        model_version="3",
+        window_start=start,
+        window_end=start + MINUTE,
+        feature=feature,
+        horizon_ms=60 * MINUTE,
+        distances=tuple(found),
     )

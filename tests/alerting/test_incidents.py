@@ -250,10 +250,10 @@ def test_a_vanished_rules_incidents_are_dropped() -> None:
     "state",
     [
         {},
-        {"version": 2, "open": [], "heard": []},
-        {"version": 1, "open": 5, "heard": []},
-        {"version": 1, "open": [["ctr-low", "m", "1", 0]], "heard": []},
-        {"version": 1, "open": [], "heard": [["m"]]},
+        {"version": 1, "open": [], "heard": []},
+        {"version": 2, "open": 5, "heard": []},
+        {"version": 2, "open": [["ctr-low", "m", "1", "ctr", "", 0]], "heard": []},
+        {"version": 2, "open": [], "heard": [["m"]]},
     ],
 )
 def test_a_damaged_state_is_a_store_error_and_changes_nothing(state: dict[str, Any]) -> None:
@@ -280,7 +280,8 @@ streams = st.lists(steps, max_size=40)
 
 
 def readings_of(stream: list[tuple[int, int, int, str]]) -> list[Reading]:
-    readings, at = [], 0
+    readings: list[Reading] = []
+    at = 0
     for minutes, clicks, impressions, model in stream:
         at += minutes
         readings.append(minute(at, clicks, impressions, model))

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alerting.reading import Reading
 from alerting.rules import DEFAULT_RULES, Rule, parse_rule
 from tables.errors import ConfigError
-from tests.alerting.samples import minute
+from tests.alerting.samples import drifted, minute, served
 
 
 def a_rule(**keys: Any) -> Rule:
@@ -18,8 +19,7 @@ def a_rule(**keys: Any) -> Rule:
 
 
 def test_without_configuration_a_ctr_under_five_percent_for_two_minutes_is_major() -> None:
-    (rule,) = DEFAULT_RULES
-    assert rule == Rule(
+    assert DEFAULT_RULES[0] == Rule(
         name="ctr-low",
         expression="ctr < 5%",
         metric="ctr",
@@ -33,6 +33,26 @@ def test_without_configuration_a_ctr_under_five_percent_for_two_minutes_is_major
         model="*",
         version="*",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "severity", "quiet", "loud"),
+    [
+        ("errors-high", "critical", served(0, requests=1000, errors=50), served(0, requests=1000, errors=51)),
+        ("errors-high", "critical", served(0, requests=49, errors=49), served(0, requests=50, errors=49)),
+        ("latency-high", "major", served(0, p95=500), served(0, p95=501)),
+        ("drift-severe", "minor", drifted(0, 0.199), drifted(0, 0.2)),
+        ("drift-severe", "minor", drifted(0, 0.9, n=999), drifted(0, 0.9, feature="age", n=1000)),
+    ],
+)
+def test_without_configuration_serving_and_drift_are_watched_too(
+    name: str, severity: str, quiet: Reading, loud: Reading
+) -> None:
+    (rule,) = (rule for rule in DEFAULT_RULES if rule.name == name)
+    assert rule.severity == severity
+    assert (rule.kind, rule.selects(loud.model_id, loud.model_version, loud.feature)) == (loud.kind, True)
+    values = [rule.value_of(reading) for reading in (quiet, loud)]
+    assert [value is not None and rule.holds(value) for value in values] == [False, True]
 
 
 def test_every_key_has_its_place() -> None:
@@ -94,6 +114,10 @@ def test_every_key_has_its_place() -> None:
         ({"settle": -1}, "rules[0].settle: expected a duration"),
         ({"min_impressions": 1.5}, "rules[0].min_impressions: expected a whole number from 0"),
         ({"min_impressions": True}, "rules[0].min_impressions: expected a whole number from 0"),
+        ({"min_n": "many"}, "rules[0].min_n: expected a whole number from 0"),
+        ({"min_n": 5, "min_impressions": 5}, "rules[0].min_impressions: expected min_n instead"),
+        ({"expr": "errors > 5", "min_impressions": 5}, "rules[0].min_impressions: expected min_n instead"),
+        ({"expr": "p95 > 5ms"}, "rules[0].expr: expected p95(latency), got p95"),
         ({"severity": "urgent"}, "rules[0].severity: expected critical, major or minor, got 'urgent'"),
         ({"severity": []}, "rules[0].severity: expected critical, major or minor"),
         ({"model": ""}, "rules[0].model: expected a glob"),
@@ -164,3 +188,53 @@ def test_too_few_impressions_have_no_value(impressions: int, minimum: int) -> No
 
 def test_just_enough_impressions_have_one() -> None:
     assert a_rule(min_impressions=500).value_of(minute(0, 5, 500)) == 0.01
+
+
+@pytest.mark.parametrize(
+    ("expr", "kind", "minimum", "settle_ms"),
+    [
+        ("ctr < 5%", "ctr", 500, 60_000),
+        ("clicks < 5", "ctr", 0, 60_000),  # a count is judged however small it is
+        ("error_rate > 5%", "serving", 50, 5_000),
+        ("requests < 10", "serving", 0, 5_000),
+        ("p99(latency) > 2s", "serving", 50, 5_000),
+        ("psi(gender) > 0.1", "drift", 1000, 5_000),
+    ],
+)
+def test_each_kind_has_its_own_defaults(expr: str, kind: str, minimum: int, settle_ms: int) -> None:
+    rule = a_rule(expr=expr)
+    assert (rule.kind, rule.minimum, rule.settle_ms) == (kind, minimum, settle_ms)
+    rule = a_rule(expr=expr, min_n=7, settle="2s")
+    assert (rule.minimum, rule.settle_ms) == (7, 2_000)
+
+
+@pytest.mark.parametrize(
+    ("rule", "few", "enough"),
+    [
+        (a_rule(min_n=10), minute(0, 1, 9), minute(0, 1, 10)),
+        (a_rule(expr="error_rate > 5%", min_n=10), served(0, requests=9), served(0, requests=10)),
+        # Ten requests, of which nine say how long they took.
+        (a_rule(expr="p95(latency) > 1s", min_n=10), served(0, requests=10, errors=1), served(0, requests=10)),
+        (a_rule(expr="psi(*) > 0.1", min_n=10), drifted(0, 0.2, n=9), drifted(0, 0.2, n=10)),
+        (a_rule(expr="ks(*) > 0.1", min_n=0), drifted(0, 0.2), drifted(0, 0.2, ks=0.3)),
+    ],
+)
+def test_what_is_made_of_too_few_rows_has_no_value(rule: Rule, few: Reading, enough: Reading) -> None:
+    assert rule.value_of(few) is None
+    assert rule.value_of(enough) is not None
+
+
+@pytest.mark.parametrize(
+    ("expr", "selected"),
+    [
+        ("psi(gender) > 0.1", ["gender"]),
+        ("psi(*) > 0.1", ["gender", "user_age", "Gender", "tags0", "tags[0]"]),
+        ("psi(user_*) > 0.1", ["user_age"]),
+        ("psi(tags[0]) > 0.1", ["tags0", "tags[0]"]),
+        ("ctr < 5%", [""]),
+    ],
+)
+def test_globs_select_features(expr: str, selected: list[str]) -> None:
+    rule = a_rule(expr=expr)
+    features = [""] if rule.kind == "ctr" else ["gender", "user_age", "Gender", "tags0", "tags[0]"]
+    assert [feature for feature in features if rule.selects("home", "3", feature)] == selected

@@ -27,6 +27,40 @@ def test_a_good_configuration_is_one_line(
     )
 
 
+def test_rules_of_every_kind_are_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "t.yaml"
+    file.write_text(
+        "rules:\n"
+        "  - {name: a, expr: availability < 99.9%, min_n: 1000}\n"
+        "  - {name: b, expr: p95(latency) > 500ms, for: 5m, settle: 0}\n"
+        "  - {name: c, expr: psi(*) >= 0.2}\n"
+        "  - {name: d, expr: drift(gender) >= minor}\n"
+    )
+    assert main(["check", str(file)]) == 0
+    assert capsys.readouterr().out.startswith("ok: 4 rules, ")
+
+
+def test_a_mistake_in_a_rule_is_told_with_its_line_and_what_was_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "t.yaml"
+    file.write_text(
+        "rules:\n"
+        "  - name: a\n"
+        "    expr: p95(latency) > 500\n"
+        "  - {name: b, expr: PSI(gender) > 0.2}\n"
+        "  - name: c\n"
+        "    expr: errors > 5\n"
+        "    min_impressions: 500\n"
+    )
+    assert main(["check", str(file)]) == 2
+    unit, metric, minimum = capsys.readouterr().err.splitlines()
+    assert unit.endswith(f"{file}:3: rules[0].expr: expected a time with its unit, such as 500ms or 0.5s, got 500")
+    assert f"{file}:4: rules[1].expr: unknown metric 'PSI'" in metric
+    assert metric.endswith("(did you mean 'psi'?)")
+    assert f"{file}:7: rules[2].min_impressions: expected min_n instead" in minimum
+
+
 def test_a_missing_hash_key_is_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
