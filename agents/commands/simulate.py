@@ -54,7 +54,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=float,
         default=100.0,
         metavar="R",
-        help="impressions a second of event time (default: %(default)g)",
+        help="impressions a second of event time; clicks and inferences come on top (default: %(default)g)",
     )
     parser.add_argument(
         "--seed", type=int, default=1, metavar="S", help="another seed, another shop (default: %(default)s)"
@@ -65,6 +65,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         default=4,
         metavar="P",
         help="partitions of each topic (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--topics",
+        nargs="+",
+        choices=TOPICS,
+        default=TOPICS,
+        metavar="TOPIC",
+        help=f"leave out all but these of {', '.join(TOPICS)} (default: all)",
     )
     parser.add_argument(
         "--out",
@@ -82,11 +90,12 @@ def run(args: argparse.Namespace) -> int:
     shop = Shop(scenario_named(args.scenario), args.rate, args.seed, args.minutes, partitions=args.partitions)
     written: Counter[str] = Counter()
     with RecordingWriter(args.out) as writer:
-        for lines in _with_progress(shop):
+        for slice_lines in _with_progress(shop):
+            lines = [line for line in slice_lines if line.topic in args.topics]
             writer.write_many(lines)
             written.update([line.topic for line in lines])
     start = datetime.fromtimestamp(shop.start_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    counts = ", ".join(f"{written[topic]:,} {topic}" for topic in TOPICS)
+    counts = ", ".join(f"{written[topic]:,} {topic}" for topic in TOPICS if topic in args.topics)
     sys.stderr.write(
         f"{args.scenario}: {written.total():,} records ({counts}), {args.minutes:g} minutes from {start}\n"
     )

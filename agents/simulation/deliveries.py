@@ -7,6 +7,7 @@ import numpy as np
 
 from agents.simulation.events import BREAKAGES, EventTexts, break_event
 from agents.simulation.scenarios import Scenario
+from agents.simulation.serving import Answers
 from agents.simulation.traffic import Clicks, Impressions, Requests
 from agents.simulation.visitors import Ints, partitions_of
 
@@ -27,18 +28,27 @@ _STRAY_ITEMS = 500
 class Deliveries:
     """Turns what was drawn into deliveries, adding the scenario's noise.
 
-    Noise has random numbers of its own: switching a kind off leaves visitors and models as they were.
+    Noise has random numbers of its own: switching a kind off leaves visitors and models as they were. So have
+    inferences that come twice (`repeats`), so that they leave impressions and clicks as they were.
     """
 
-    def __init__(self, scenario: Scenario, texts: EventTexts, partitions: int, random: np.random.Generator) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        texts: EventTexts,
+        partitions: int,
+        random: np.random.Generator,
+        repeats: np.random.Generator,
+    ) -> None:
         self._noise = scenario.noise
         self._items = scenario.items
         self._texts = texts
         self._partitions = partitions
         self._random = random
+        self._repeats = repeats
         self._numbers = count()
 
-    def deliver(self, requests: Requests, impressions: Impressions, clicks: Clicks) -> list[Delivery]:
+    def deliver(self, requests: Requests, answers: Answers, impressions: Impressions, clicks: Clicks) -> list[Delivery]:
         """Return the deliveries of all three topics, in no particular order."""
         shown_at = requests.time[impressions.request]
         impression_delays = self._delays(len(shown_at))
@@ -52,7 +62,9 @@ class Deliveries:
         impression_delays[clicks.impression[early]] = after_ms + self._random.integers(1, 2000, len(early))
 
         visits = _Visits(self._texts, requests, impressions, self._partitions)
-        deliveries = list(self._inferences(visits, requests))
+        inference_delays = self._delays(len(requests.time))
+        inferences = list(self._inferences(visits, requests, answers, inference_delays))
+        deliveries = inferences.copy()
         deliveries += self._impressions(visits, shown_at, impression_delays)
         deliveries += self._clicks(visits, shown_at, clicks, clicked_at, click_delays)
         broken = self._pick(len(deliveries), self._noise.broken)
@@ -61,11 +73,12 @@ class Deliveries:
             arrival, _, topic, partition, key, value = deliveries[index]
             broken_value = break_event(value, breakage)
             deliveries.append((arrival, next(self._numbers), topic, partition, key, broken_value))
+        deliveries += self._redeliver(inferences, inference_delays, self._repeats)
         return deliveries
 
-    def _inferences(self, visits: "_Visits", requests: Requests) -> Iterator[Delivery]:
-        arrivals = requests.time + self._delays(len(requests.time))
-        events = self._texts.inferences(requests, visits.heads, visits.features)
+    def _inferences(self, visits: "_Visits", requests: Requests, answers: Answers, delays: Ints) -> Iterator[Delivery]:
+        arrivals = requests.time + delays
+        events = self._texts.inferences(requests, answers, visits.heads, visits.features)
         rows = zip(arrivals.tolist(), visits.partitions, visits.user_ids, events, strict=True)
         for arrival, partition, user_id, event in rows:
             yield arrival, next(self._numbers), _INFERENCES, partition, user_id, event
@@ -77,7 +90,7 @@ class Deliveries:
             for row, (arrival, time) in enumerate(zip(arrivals.tolist(), shown_at.tolist(), strict=True))
         ]
         yield from deliveries
-        yield from self._redeliver(deliveries, delays)
+        yield from self._redeliver(deliveries, delays, self._random)
         late = self._pick(len(deliveries), self._noise.hopelessly_late)
         earlier = shown_at[late] - self._random.integers(15 * _MINUTE_MS, 20 * _MINUTE_MS, len(late))
         for row, time in zip(late.tolist(), earlier.tolist(), strict=True):
@@ -91,7 +104,7 @@ class Deliveries:
         rows = zip(clicks.impression.tolist(), arrivals.tolist(), clicked_at.tolist(), strict=True)
         deliveries = [(arrival, next(self._numbers), _CLICKS, *visits.click(row, time)) for row, arrival, time in rows]
         yield from deliveries
-        yield from self._redeliver(deliveries, delays)
+        yield from self._redeliver(deliveries, delays, self._random)
 
         late = self._pick(len(deliveries), noise.hopelessly_late)
         earlier = clicked_at[late] - random.integers(15 * _MINUTE_MS, 20 * _MINUTE_MS, len(late))
@@ -112,9 +125,9 @@ class Deliveries:
             row = int(clicks.impression[index])
             yield time, next(self._numbers), _CLICKS, *visits.click(row, time, item)
 
-    def _redeliver(self, deliveries: list[Delivery], delays: Ints) -> Iterator[Delivery]:
-        again = self._pick(len(deliveries), self._noise.duplicates)
-        later = self._random.integers(1, _LAST_ARRIVAL_MS - delays[again])
+    def _redeliver(self, deliveries: list[Delivery], delays: Ints, random: np.random.Generator) -> Iterator[Delivery]:
+        again = _pick(random, len(deliveries), self._noise.duplicates)
+        later = random.integers(1, _LAST_ARRIVAL_MS - delays[again])
         for index, wait in zip(again.tolist(), later.tolist(), strict=True):
             arrival, _, topic, partition, key, value = deliveries[index]
             yield arrival + wait, next(self._numbers), topic, partition, key, value
@@ -128,9 +141,7 @@ class Deliveries:
         return delays
 
     def _pick(self, size: int, share: float) -> Ints:
-        """Pick each of `size` rows with probability `share`."""
-        picked: Ints = np.flatnonzero(self._random.random(size) < share)
-        return picked
+        return _pick(self._random, size, share)
 
 
 class _Visits:
@@ -158,3 +169,9 @@ class _Visits:
         user_id = self.user_ids[request]
         value = self._texts.click(user_id, time, self._item[row] if item is None else item)
         return self.partitions[request], user_id, value
+
+
+def _pick(random: np.random.Generator, size: int, share: float) -> Ints:
+    """Pick each of `size` rows with probability `share`."""
+    picked: Ints = np.flatnonzero(random.random(size) < share)
+    return picked

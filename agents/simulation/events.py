@@ -1,12 +1,14 @@
 """The JSON of the shop's events, put together from prepared pieces."""
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
 from agents.simulation.scenarios import GENDERS, Scenario
-from agents.simulation.traffic import STATUSES, Requests, Variant
-from agents.simulation.visitors import ages_of, item_features, user_ids
+from agents.simulation.serving import Answers
+from agents.simulation.traffic import OK, STATUSES, Requests, Variant
+from agents.simulation.visitors import DEVICES, ages_of, item_features, user_ids
 
 _HOUR_MS = 3_600_000
 #: Ways in which `break_event` can break one.
@@ -51,32 +53,35 @@ class EventTexts:
             self._requests += 1
         return ids, heads, features
 
-    def inferences(self, requests: Requests, heads: list[str], features: list[str]) -> list[bytes]:
-        """Return one inference event for every request."""
+    def inferences(
+        self, requests: Requests, answers: Answers, heads: list[str], features: list[str]
+    ) -> Iterator[bytes]:
+        """Yield an inference event for every request."""
         shows_items = np.array([variant.shows_items for variant in self._variants])[requests.variant]
         # A click probability for those that rank items, a price for the others.
         predictions = np.where(shows_items, requests.prediction / 10_000, requests.prediction / 10)
         rows = zip(
             heads,
-            features,
             requests.time.tolist(),
-            requests.latency_tenths.tolist(),
-            requests.status.tolist(),
+            answers.latency_tenths.tolist(),
+            answers.status.tolist(),
+            features,
+            answers.device.tolist(),
+            answers.affinity.tolist(),
+            answers.score.tolist(),
             predictions.tolist(),
             strict=True,
         )
-        return [
-            (
-                f'{{{head},"event_time":{time},"latency_ms":{tenths / 10},"status":"{STATUSES[status]}",'
-                f'"features":{{{visitor}}},"prediction":{prediction}}}'
+        # Producers differ in how they say that they do not know: the field is missing, or null.
+        for head, time, tenths, status, visitor, device, affinity, score, prediction in rows:
+            latency = "" if tenths < 0 else f'"latency_ms":{tenths / 10},'
+            used = "" if device < 0 else f',"device":"{DEVICES[device]}"'
+            liking = "null" if affinity < 0 else affinity / 1000
+            predicted = f',"prediction":{prediction}' if status == OK else ""
+            yield (
+                f'{{{head},"event_time":{time},{latency}"status":"{STATUSES[status]}",'
+                f'"features":{{{visitor}{used},"affinity":{liking},"score":{score / 1000}}}{predicted}}}'
             ).encode()
-            if status == 0
-            else (
-                f'{{{head},"event_time":{time},"latency_ms":{tenths / 10},"status":"{STATUSES[status]}",'
-                f'"features":{{{visitor}}}}}'
-            ).encode()
-            for head, visitor, time, tenths, status, prediction in rows
-        ]
 
     def impression(self, head: str, features: str, time: int, item: int, position: int) -> bytes:
         """Return an impression event; `time` in milliseconds, `position` from 1."""

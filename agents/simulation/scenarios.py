@@ -60,12 +60,27 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """Trouble in the serving of one model. What is shown and clicked meanwhile stays as it would have been."""
+
+    name: str
+    model_id: str
+    #: Where it begins and how long it lasts, as shares of the run's length.
+    start: float
+    length: float
+    #: Times the usual latency.
+    slowness: int = 1
+    #: Share of requests that fail beside the usual ones; only for a model that shows no items.
+    errors: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
     """Everything that a real shop's topics hold beside clean events; 0 switches a kind off."""
 
     #: The longest time from an event to its arrival. Together with redelivery it stays under 5 s.
     jitter_ms: int = 4000
-    #: Share of impressions and clicks that are delivered twice.
+    #: Share of events that are delivered twice.
     duplicates: float = 0.01
     #: Broken records per good one.
     broken: float = 0.0005
@@ -102,6 +117,7 @@ class Scenario:
     #: The run is placed so that phase `anchor_phase` begins at `anchor`.
     anchor: datetime
     anchor_phase: int = 0
+    incidents: tuple[Incident, ...] = ()
     noise: Noise = Noise()
     #: True: clicks are spread evenly over each model version's impressions, so that every minute's CTR is
     #: close to the one wanted, however small the traffic. False: impressions are clicked independently, as in
@@ -165,7 +181,8 @@ _STEADY = Scenario(
 # whom have come for just these. Gender moves by a PSI of 0.21, the share of new users by one of 0.42.
 _MAY_DAY = Scenario(
     name="may-day",
-    summary="a promotion at 10:00 brings new users, and the home recommender's CTR falls from 8 % to 4 %",
+    summary="a promotion at 10:00 brings new users, and the home recommender's CTR falls from 8 % to 4 %; "
+    "when it is over, prices fail and search is slow",
     models=_MODELS,
     phases=(
         Phase(name="before", share=1 / 3, appeal=_USUAL),
@@ -187,6 +204,11 @@ _MAY_DAY = Scenario(
     ),
     anchor=datetime(2026, 5, 1, 10, 0, tzinfo=UTC),
     anchor_phase=1,
+    # After the promotion, whose story is to be told alone. In half an hour: 10:11 to 10:14, and 10:12 to 10:18.
+    incidents=(
+        Incident(name="failing-prices", model_id="price-estimator", start=21 / 30, length=3 / 30, errors=0.3),
+        Incident(name="slow-search", model_id="search-ranking", start=22 / 30, length=6 / 30, slowness=5),
+    ),
     even_clicks=True,
 )
 

@@ -11,6 +11,7 @@ from agents.recordings import Line
 from agents.simulation.deliveries import TOPICS, Deliveries, Delivery
 from agents.simulation.events import EventTexts
 from agents.simulation.scenarios import Phase, Scenario
+from agents.simulation.serving import Serving, Trouble
 from agents.simulation.traffic import Traffic
 from tables.errors import ConfigError
 
@@ -64,6 +65,14 @@ class Shop:
         self.stages = _place(scenario, minutes, start_ms)
         self.start_ms = self.stages[0].start_ms
         self.end_ms = self.stages[-1].end_ms
+        #: The scenario's incidents in event time.
+        self.troubles = tuple(
+            Trouble(incident, self._at(incident.start), self._at(incident.start + incident.length))
+            for incident in scenario.incidents
+        )
+
+    def _at(self, share: float) -> int:
+        return self.start_ms + round((self.end_ms - self.start_ms) * share)
 
     def slices(self, slice_ms: int = _STEP_MS) -> Iterator[list[Line]]:
         """Yield the records that arrive in each `slice_ms` from the start, in order of arrival; may be empty.
@@ -92,12 +101,14 @@ class Shop:
 
     def _steps(self) -> Iterator[tuple[int, list[Line]]]:
         """Yield the end of each step (ms) and the lines that arrive in it."""
-        draws, noise = (
-            np.random.Generator(np.random.PCG64(seeds)) for seeds in np.random.SeedSequence(self._seed).spawn(2)
+        # One more stream leaves those before it as they are.
+        draws, noise, answers, repeats = (
+            np.random.Generator(np.random.PCG64(seeds)) for seeds in np.random.SeedSequence(self._seed).spawn(4)
         )
         traffic = Traffic(self.scenario, self._rate, draws)
         texts = EventTexts(self.scenario, traffic.variants, self._seed)
-        deliveries = Deliveries(self.scenario, texts, self._partitions, noise)
+        serving = Serving(traffic.variants, self.troubles, answers)
+        deliveries = Deliveries(self.scenario, texts, self._partitions, noise, repeats)
         # Steps here, so that what arrives in a step is complete once it has been drawn.
         waiting: defaultdict[int, list[Delivery]] = defaultdict(list)
         offsets: defaultdict[tuple[int, int], int] = defaultdict(int)
@@ -109,7 +120,8 @@ class Shop:
             for stage in self.stages:
                 first, last = max(from_ms, stage.start_ms), min(until_ms, stage.end_ms)
                 if first < last:
-                    for delivery in deliveries.deliver(*traffic.draw(stage.phase, first, last)):
+                    requests, impressions, clicks = traffic.draw(stage.phase, first, last)
+                    for delivery in deliveries.deliver(requests, serving.answer(requests), impressions, clicks):
                         waiting[(delivery[0] - start_ms) // _STEP_MS].append(delivery)
             lines = []
             for arrival, _, topic, partition, key, value in sorted(waiting.pop(step, ())):

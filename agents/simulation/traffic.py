@@ -19,7 +19,8 @@ from agents.simulation.visitors import (
 OK, ERROR, TIMEOUT = range(3)
 STATUSES = ("ok", "error", "timeout")
 
-_TIMEOUT_TENTHS = 20_000
+#: When a request is given up, in tenths of a millisecond.
+TIMEOUT_TENTHS = 20_000
 #: Zipf exponents 1/2 for visitors and 2/3 for items, see `popular_ranks`.
 _VISITOR_SKEW, _ITEM_SKEW = 2, 3
 
@@ -33,6 +34,7 @@ class Requests:
     user: Ints
     new: Ints
     gender: Ints
+    #: Of the model in ordinary times, see `Serving` for the others.
     latency_tenths: Ints
     status: Ints
     #: Predicted click-through rate, or price in cents, in units of 1e-4.
@@ -129,7 +131,7 @@ class Traffic:
         # A quarter of the failures time out.
         status = np.where(fate < failures / 4, TIMEOUT, np.where(fate < failures, ERROR, OK))
         latency = self._latencies[model, random.integers(0, self._latencies.shape[1], count)]
-        latency = np.where(status == TIMEOUT, _TIMEOUT_TENTHS, latency)
+        latency = np.where(status == TIMEOUT, TIMEOUT_TENTHS, latency)
         prediction = random.integers(200, 1400, count)
         return Requests(time, variant, user, new, gender, latency, status, prediction)
 

@@ -41,6 +41,17 @@ def test_partitions_are_as_many_as_asked_for(tmp_path: Path) -> None:
     assert {line.partition for line in lines} == set(range(7))
 
 
+def test_topics_can_be_left_out_and_the_others_stay_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SHORT, "--out", str(tmp_path / "all")]) == 0
+    assert main([*SHORT, "--topics", "impressions", "clicks", "--out", str(tmp_path / "two")]) == 0
+    assert "inferences" not in capsys.readouterr().err.splitlines()[1]
+    every, two = (list(read_recording([tmp_path / name], on_broken=unexpected)) for name in ("all", "two"))
+    assert {line.topic for line in every} == {"impressions", "clicks", "inferences"}
+    assert two == [line for line in every if line.topic != "inferences"]
+
+
 def test_the_scenarios_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", "--list"]) == 0
     assert [text.split()[0] for text in capsys.readouterr().out.splitlines()] == ["steady", "may-day"]
@@ -52,6 +63,7 @@ def test_the_scenarios_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["--out", "r", "--scenario", "june"], 2, "unknown scenario 'june'"),
         (["--out", "r", "--minutes", "0"], 2, "minutes must be"),
         (["--out", "r", "--rate", "fast"], 2, "--rate"),
+        (["--out", "r", "--topics", "orders"], 2, "argument --topics: invalid choice: 'orders'"),
         ([], 2, "--out"),
         (["--out", "no/such/folder/r"], 1, "cannot write no/such/folder/r"),
     ],

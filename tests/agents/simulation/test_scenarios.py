@@ -28,6 +28,15 @@ def test_every_rate_that_a_phase_changes_belongs_to_a_model(scenario: Scenario) 
     assert all(set(phase.ctr) <= known for phase in scenario.phases)
 
 
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+def test_incidents_leave_what_is_shown_as_it_is(scenario: Scenario) -> None:
+    slates = {model.model_id: model.slate for model in scenario.models}
+    for incident in scenario.incidents:
+        assert 0 <= incident.start < incident.start + incident.length <= 1
+        # A request that fails shows nothing.
+        assert not incident.errors or slates[incident.model_id] == (0, 0)
+
+
 def test_may_day_is_the_case_study() -> None:
     may_day = scenario_named("may-day")
     before, promotion, after = may_day.phases
@@ -39,6 +48,8 @@ def test_may_day_is_the_case_study() -> None:
     assert (before.new_users, promotion.new_users) == (0.2, 0.5)
     assert psi(before.genders, promotion.genders) == pytest.approx(0.21, abs=0.005)
     assert psi((0.8, 0.2), (0.5, 0.5)) > 0.2
+    # Nothing else is wrong while that story is told.
+    assert all(incident.start >= before.share + promotion.share for incident in may_day.incidents)
     assert (after.ctr, after.new_users, after.genders) == (before.ctr, before.new_users, before.genders)
 
 
