@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agents import config_sections as sections
 from agents import config_values as values
-from agents.config_file import Mistakes, Section
+from agents.config_file import Mistakes, Section, show
 from agents.config_sections import (
     ChannelConfig,
     KafkaConfig,
@@ -26,6 +26,7 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 
 HASH_KEY_VARIABLE = "TIDEMARK_HASH_KEY"
+INSTANCE_ID_VARIABLE = "TIDEMARK_KAFKA_INSTANCE_ID"
 
 
 def read_topics(section: Section) -> TopicsConfig:
@@ -95,12 +96,16 @@ def read_privacy(section: Section, folder: Path, env: Mapping[str, str], mistake
 
 
 def read_kafka(section: Section, folder: Path, env: Mapping[str, str]) -> KafkaConfig:
-    """`kafka`: the client's timeouts and sizes, and `kafka.security`."""
+    """`kafka`: the client's timeouts and sizes, the worker's instance id, and `kafka.security`."""
     session_ms = section.take(
         "session_timeout", values.duration_between(1_000, HOUR_MS), sections.DEFAULT_SESSION_TIMEOUT_MS
     )
+    instance_id = _read_instance_id(section, env)
     # The default heartbeat must fit a session that somebody made short.
-    default_heartbeat_ms = min(sections.DEFAULT_HEARTBEAT_INTERVAL_MS, session_ms // 3)
+    default_heartbeat_ms = min(
+        sections.DEFAULT_STATIC_HEARTBEAT_INTERVAL_MS if instance_id else sections.DEFAULT_HEARTBEAT_INTERVAL_MS,
+        session_ms // 3,
+    )
     heartbeat_ms = section.take("heartbeat_interval", values.duration_between(100, HOUR_MS), default_heartbeat_ms)
     if heartbeat_ms >= session_ms:
         section.mistake(
@@ -113,10 +118,22 @@ def read_kafka(section: Section, folder: Path, env: Mapping[str, str]) -> KafkaC
         max_fetch_bytes=section.take(
             "max_fetch_bytes", values.size_between(2**16, 2**30), sections.DEFAULT_MAX_FETCH_BYTES
         ),
+        instance_id=instance_id,
         security=_read_security(section.section("security"), folder, env),
     )
     section.finish()
     return kafka
+
+
+def _read_instance_id(section: Section, env: Mapping[str, str]) -> str | None:
+    # Kafka allows the same characters as in the name of a group.
+    instance_id = section.take("instance_id", values.group, "")
+    if said := env.get(INSTANCE_ID_VARIABLE):
+        try:
+            return values.group(said)
+        except ValueError as error:
+            section.rewrite(f"{INSTANCE_ID_VARIABLE}: {error}, got {show(said)}")
+    return instance_id or None
 
 
 def _read_security(section: Section, folder: Path, env: Mapping[str, str]) -> SecurityConfig:

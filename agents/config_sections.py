@@ -6,8 +6,11 @@ Durations are whole milliseconds (`_ms`), sizes are bytes. Secrets never show in
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from alerting.alert import Severity
+from tables.drift_policy import DriftPolicy
+from tables.reference import Reference
 
 DEFAULT_PARTITIONS = 4
 """Has many divisors nearby and lets four workers share a shop's traffic; choose 12 or 24 for more."""
@@ -21,6 +24,8 @@ DEFAULT_WEB_PORT = 6066
 
 DEFAULT_SESSION_TIMEOUT_MS = 10_000
 DEFAULT_HEARTBEAT_INTERVAL_MS = 3_000
+DEFAULT_STATIC_HEARTBEAT_INTERVAL_MS = 1_000
+"""With an instance id: a worker that was replaced must hear of it before it would claim its partitions again."""
 DEFAULT_MAX_FETCH_BYTES = 4 * 2**20
 
 SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
@@ -160,7 +165,27 @@ class KafkaConfig:
     session_timeout_ms: int = DEFAULT_SESSION_TIMEOUT_MS
     heartbeat_interval_ms: int = DEFAULT_HEARTBEAT_INTERVAL_MS
     max_fetch_bytes: int = DEFAULT_MAX_FETCH_BYTES
+    instance_id: str | None = None
+    """The worker's own name in the group (`group.instance.id`), the same at each of its starts; None for none."""
     security: SecurityConfig = field(default_factory=SecurityConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftConfig:
+    """What is compared with what, and when a difference is called drift."""
+
+    references: tuple[Reference, ...] = ()
+    policy: DriftPolicy = field(default_factory=DriftPolicy)
+    models: tuple[tuple[str, DriftPolicy], ...] = ()
+    """Policies of their own, by a glob of model ids; the first that fits holds."""
+    from_impressions: bool = True
+    """Whether the features of impressions count."""
+    from_inferences: bool = True
+    """Whether those of inferences do."""
+
+    def policy_of(self, model_id: str) -> DriftPolicy:
+        """The policy for a model."""
+        return next((policy for glob, policy in self.models if fnmatchcase(model_id, glob)), self.policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

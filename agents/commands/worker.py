@@ -31,7 +31,14 @@ EXAMPLE = """\
 example:
   tidemark worker --broker kafka://localhost:9092 --store redis://localhost:6379/0
 
-environment: TIDEMARK_CONFIG, TIDEMARK_BROKER, TIDEMARK_STORE, TIDEMARK_WEB_PORT, TIDEMARK_HASH_KEY
+  TIDEMARK_KAFKA_INSTANCE_ID=$HOSTNAME tidemark worker
+
+environment: TIDEMARK_CONFIG, TIDEMARK_BROKER, TIDEMARK_STORE, TIDEMARK_WEB_PORT, TIDEMARK_HASH_KEY,
+TIDEMARK_KAFKA_INSTANCE_ID
+
+With an instance id (also kafka.instance_id), which each worker needs for itself and keeps, a worker that was killed or
+stopped and is started again has its partitions back at once, and the others notice nothing. Until it is back nobody
+reads them; after kafka.session_timeout (default 10s) the others do.
 """
 
 
@@ -91,7 +98,7 @@ class OneLine(logging.Formatter):
 async def serve(config: Config) -> None:
     """Run a worker until SIGTERM, SIGINT or a crash.
 
-    Raises RunError (web port taken, broker or store out of reach, the worker crashed or could not drain).
+    Raises RunError (web port taken, broker or store out of reach, the worker crashed, was replaced or could not drain).
     """
     # Here, not above: importing Faust takes longer than --help may.
     from agents.app import create_app
@@ -127,11 +134,17 @@ async def _run(app: TidemarkApp, stopping: asyncio.Task[Any]) -> None:
         last_resort.start()
         await app.stop()
         last_resort.cancel()
-    if app.crash_reason is not None:
-        raise RunError(f"the worker crashed: {app.crash_reason!r}") from app.crash_reason
+    if (reason := app.failure or app.crash_reason) is not None:
+        raise RunError(_said_of(reason)) from reason
     if not app.drained:
         raise RunError("could not write the last checkpoint; the next owner reads the last seconds again")
     log.info("drained and stopped")
+
+
+def _said_of(failure: BaseException) -> str:
+    from agents.transports.static_member import TakenOver
+
+    return str(failure) if isinstance(failure, TakenOver) else f"the worker crashed: {failure!r}"
 
 
 async def _before(stopping: asyncio.Task[Any], work: Coroutine[Any, Any, Any]) -> bool:
@@ -171,8 +184,11 @@ class LastResort:
             return
         if not self._app.drained and self._cancelled.wait(self._stop_s - self._drained_s):
             return
-        status = 0 if self._app.drained else 1
-        what = "drained, but the Kafka client does not stop: ended" if not status else "error: could not drain in time"
+        status, what = 1, "error: could not drain in time"
+        if self._app.failure is not None:
+            what = f"error: {_said_of(self._app.failure)}"
+        elif self._app.drained:
+            status, what = 0, "drained, but the Kafka client does not stop: ended"
         sys.stderr.write(f"tidemark: {what}\n")
         sys.stderr.flush()
         os._exit(status)

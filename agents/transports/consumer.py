@@ -155,7 +155,8 @@ class BatchConsumer(Consumer):
         if self.stalled:
             return set()
         limit = self._layout.max_in_flight
-        return {tp for tp in self._get_active_partitions() if tp not in self._held and self.in_flight(tp) < limit}
+        full = {tp for tp, delivered in self._in_flight.items() if delivered.records >= limit}
+        return set(self._get_active_partitions()) - self._held - full
 
     async def _drain_messages(self, fetcher: ServiceT) -> None:
         while not (self.should_stop or fetcher.should_stop):
@@ -167,7 +168,7 @@ class BatchConsumer(Consumer):
             if not partitions:
                 await self.sleep(0.02)
                 continue
-            before = {tp: self.incarnation(tp) for tp in partitions}
+            before = self._holdings
             try:
                 async with self._fetching:
                     await self._go_back()
@@ -188,7 +189,8 @@ class BatchConsumer(Consumer):
                 # These may be the first records of a new assignment, so nobody else would read them again.
                 self._again.update(tp for tp in fetched if tp not in self._held)
                 continue
-            fresh = {tp: section for tp, section in fetched.items() if before.get(tp) == self.incarnation(tp)}
+            # Not those that were held again meanwhile.
+            fresh = {tp: section for tp, section in fetched.items() if self.incarnation(tp) <= before}
             for message in self._messages(fresh, generation):
                 # A batch whose partition was taken away or held again meanwhile will be read again by its next owner.
                 if generation != self.app.consumer_generation_id or not self.flow_active:

@@ -5,7 +5,7 @@ This module owns what Faust and aiokafka keep private. What it relies on is list
 
 - Faust: `AIOKafkaConsumerThread._create_worker_consumer`, `call_thread`, `_ensure_consumer`, the rebalance listener;
 - aiokafka: `AIOKafkaConsumer._fetcher._records`, `FetchResult._partition_records` and `_update_position`,
-  `_coordinator.fetch_committed_offsets`.
+  `_coordinator.fetch_committed_offsets`, and what `static_member.py` does to the coordinator.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from faust.types import TP
 from agents.transports.batch import Section
 from agents.transports.consumer import BatchConsumer, Position
 from agents.transports.raw_records import Values, read_batches
+from agents.transports.static_member import StaticMember, TakenOver
 
 FETCH_WAIT_MS = 200
 MAX_FETCH_BYTES = 32 * 1024 * 1024
@@ -109,6 +110,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
             bootstrap_servers=driver.server_list(transport.url, transport.default_port),
             partition_assignment_strategy=[RangePartitionAssignor],
             enable_auto_commit=False,
@@ -126,6 +128,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        if self.app.conf.consumer_group_instance_id:
+            StaticMember(self._ensure_consumer()._coordinator, self._taken_over)
+
+    def _taken_over(self) -> None:
+        app: Any = self.app
+        # An app with state has a way of its own to fail: it writes nothing more.
+        fail = getattr(app, "fail", app.crash)
+        asyncio.run_coroutine_threadsafe(fail(TakenOver(app.conf.consumer_group_instance_id)), self.parent_loop)
 
     def topic_partitions(self, topic: str) -> int | None:
         """Number of partitions of a topic, None while it is not known."""

@@ -79,8 +79,8 @@ class MemoryConsumer(BatchConsumer):
         return found
 
     def _read(self, partitions: set[TP]) -> dict[TP, Section]:
-        mine = [tp for tp in partitions if self.positions.get(tp, 0) < self.broker.end_offset(tp)] if partitions else []
-        mine = [tp for tp in mine if tp in self.positions]
+        readable = self.broker.written & partitions & self.positions.keys()
+        mine = [tp for tp in readable if self.positions[tp] < self.broker.end_offset(tp)]
         if not mine:
             return {}
         firsts = [records[0].arrival for tp in mine if (records := self.broker.read(tp, self.positions[tp], 1))]

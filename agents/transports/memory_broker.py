@@ -76,6 +76,8 @@ class MemoryBroker:
         self.keep_records = keep_records
         self._logs: dict[TP, _Log] = {}
         self._partitions: dict[str, int] = {}
+        self.written: set[TP] = set()
+        """Partitions that have ever been written to."""
         self._arrivals = 0
         self._groups: dict[str, dict[TP, Position]] = defaultdict(dict)
         self._members: dict[str, list[Member]] = defaultdict(list)
@@ -131,6 +133,7 @@ class MemoryBroker:
         now = int(time.time() * 1000) if timestamp is None else timestamp
         record = Record(log.next_offset, key, value, now, self._arrivals)
         self._arrivals += 1
+        self.written.add(tp)
         log.next_offset += 1
         log.records.append(record)
         for tap in self._taps[topic]:

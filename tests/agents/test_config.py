@@ -44,6 +44,20 @@ def test_nothing_at_all_is_a_configuration() -> None:
     assert config.rules == DEFAULT_RULES
     assert [channel.type for channel in config.channels] == ["terminal"]
     assert config.kafka.max_fetch_bytes == 4 * 1024 * 1024
+    assert (config.kafka.instance_id, config.kafka.heartbeat_interval_ms) == (None, 3_000)
+
+
+def test_the_instance_id_of_the_environment_beats_the_files(folder: Path) -> None:
+    text, name = "kafka: {instance_id: file}", "TIDEMARK_KAFKA_INSTANCE_ID"
+    assert load(text).kafka.instance_id == load(text, {name: ""}).kafka.instance_id == "file"
+    kafka = load(text, {name: "worker-0"}).kafka
+    # Quicker to beat: one that was replaced must hear of it soon.
+    assert (kafka.instance_id, kafka.heartbeat_interval_ms) == ("worker-0", 1_000)
+    expected = "expected 1 to 100 letters, digits, dots, dashes and underscores"
+    assert mistakes_of(text, {name: "a b"}) == [f'{name}: {expected}, got "a b"']
+    assert mistakes_of("\nkafka: {instance_id: a/b}") == [
+        f'tidemark.yaml:2: kafka.instance_id: {expected}, got "a/b"',
+    ]
 
 
 def test_an_empty_file_is_the_defaults_too(folder: Path) -> None:
@@ -68,7 +82,7 @@ def test_a_full_file_is_read(folder: Path) -> None:
         timing: {emit_interval: 2s, checkpoint_interval: 500ms}
         privacy: {hash_key_file: hash.key}
         web: {host: 0.0.0.0, port: 8080}
-        kafka: {session_timeout: 45s, heartbeat_interval: 5s, max_fetch_bytes: 1MiB}
+        kafka: {session_timeout: 45s, heartbeat_interval: 5s, max_fetch_bytes: 1MiB, instance_id: worker-0}
         rules:
           - {name: ctr-low, expr: "ctr < 5%", for: 2m, min_impressions: 500, severity: major, model: "*"}
         channels:
@@ -92,6 +106,7 @@ def test_a_full_file_is_read(folder: Path) -> None:
     assert config.privacy.secret == b"0123456789abcdef"
     assert (config.web.host, config.web.port, config.web.port_was_asked) == ("0.0.0.0", 8080, True)
     assert (config.kafka.session_timeout_ms, config.kafka.max_fetch_bytes) == (45_000, 2**20)
+    assert (config.kafka.instance_id, config.kafka.heartbeat_interval_ms) == ("worker-0", 5_000)
     assert [rule.name for rule in config.rules] == ["ctr-low"]
     webhook, terminal = config.channels
     assert (webhook.name, webhook.secret, webhook.min_severity) == ("ops", "s3cret", "critical")

@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import re
+import signal
 import socket
 import sys
 import time
@@ -80,6 +81,12 @@ def consumed(running: Running) -> float:
     return sum(map(float, found))
 
 
+def partitions(running: Running) -> set[int]:
+    """Those whose state a worker holds, as its metrics name them."""
+    found = re.findall(r'^tidemark_live_rows\{partition="(\d+)"', running.get("/metrics")[1], re.MULTILINE)
+    return set(map(int, found))
+
+
 def test_it_creates_its_topics_drains_at_sigterm_and_goes_on_where_it_was(
     worker: list[str], kafka: KafkaCluster, topic_prefix: str, shop: Path, tmp_path: Path, produce: Produce,
     capsys: pytest.CaptureFixture[str],
@@ -105,6 +112,70 @@ def test_it_creates_its_topics_drains_at_sigterm_and_goes_on_where_it_was(
         assert second.end() == 0
     assert "Traceback" not in first.said + second.said
     assert all(re.match(r"\d{4}-\d\d-\d\d \S+ [A-Z]+ \S+: ", line) for line in second.said.splitlines())
+
+
+def restores(running: Running) -> list[str]:
+    """How often it has loaded the state of a partition, by agent and source."""
+    return re.findall(r"^tidemark_restores_total\{.*", running.get("/metrics")[1], re.MULTILINE)
+
+
+SESSION_S = 30.0
+"""Of workers with an instance id: long beside everything that they do here."""
+
+
+@pytest.fixture
+def named(worker: list[str], shop: Path) -> list[str]:
+    """The command line of a worker that has its partitions for half a minute after it was heard of last."""
+    shop.write_text(shop.read_text() + f"kafka: {{session_timeout: {SESSION_S:.0f}s}}\n")
+    return worker
+
+
+def as_instance(instance_id: str) -> dict[str, str]:
+    return environment(TIDEMARK_KAFKA_INSTANCE_ID=instance_id)
+
+
+def test_killed_and_started_at_once_under_its_instance_id_it_waits_for_no_session(
+    named: list[str], kafka: KafkaCluster, topic_prefix: str, shop: Path, tmp_path: Path, produce: Produce
+) -> None:
+    assert main(["topics", "create", "--config", str(shop)]) == 0
+    events = sorted(random_stream(random.Random(2), events=400, disorder_ms=0), key=lambda event: event.time)
+    events = [event for event in events if event.time < T0 + 8 * 60_000]
+    half = len(events) // 2
+    wanted = {key: (*numbers, False) for key, numbers in count(events).items()}
+    with Running(named, tmp_path, as_instance("a")) as killed, Running(named, tmp_path, as_instance("b")) as other:
+        assert until(30, lambda: partitions(killed) | partitions(other) == {0, 1})
+        assert until(30, lambda: len(partitions(killed)) == len(partitions(other)) == 1)
+        produce(records_of(events[:half], topic_prefix))
+        assert until(20, lambda: consumed(killed) + consumed(other) == half)
+        had, restored = partitions(killed), restores(other)
+        killed.end(signal.SIGKILL)
+        began = time.monotonic()
+        with Running(named, tmp_path, as_instance("a")) as again:
+            produce(records_of(events[half:], topic_prefix))
+            windows = topic_prefix + "tidemark.windows"
+            assert until(SESSION_S, lambda: last_rows(kafka.bootstrap, windows) == wanted)
+            assert time.monotonic() - began < SESSION_S / 2
+            assert partitions(again) == had
+            # The other one has noticed nothing.
+            assert restored and restores(other) == restored
+            assert (again.end(), other.end()) == (0, 0)
+
+
+def test_of_two_workers_with_one_instance_id_the_older_ends(
+    named: list[str], topic_prefix: str, tmp_path: Path, produce: Produce
+) -> None:
+    with Running(named, tmp_path, as_instance("same")) as older:
+        assert older.is_ready()
+        with Running(named, tmp_path, as_instance("same")) as newer:
+            assert older.process.wait(SESSION_S / 2) == 1
+            assert older.said.splitlines()[-1] == (
+                "tidemark: error: another worker took over the instance id 'same': give each worker its own"
+            )
+            assert "Traceback" not in older.said
+            assert newer.is_ready()
+            produce([(topic_prefix + "clicks", 0, T0, b"{}"), (topic_prefix + "clicks", 1, T0, b"{}")])
+            assert until(20, lambda: consumed(newer) == 2)
+            assert newer.end() == 0
 
 
 def test_two_workers_take_ports_of_their_own_where_none_was_asked_for(worker: list[str], tmp_path: Path) -> None:
@@ -224,13 +295,14 @@ from types import SimpleNamespace
 from agents.commands.worker import LastResort
 
 threading.Thread(target=threading.Event().wait).start()
-resort = LastResort(SimpleNamespace(drained=sys.argv[1] == "drained"), 0.2, 0.4)
+failure = ZeroDivisionError() if sys.argv[1] == "failed" else None
+resort = LastResort(SimpleNamespace(drained=sys.argv[1] != "not", failure=failure), 0.2, 0.4)
 resort.start()
 resort.cancel()
 """
 
 
-@pytest.mark.parametrize(("state", "status"), [("drained", 0), ("not", 1)])
+@pytest.mark.parametrize(("state", "status"), [("drained", 0), ("not", 1), ("failed", 1)])
 def test_a_client_that_does_not_stop_does_not_keep_the_process(state: str, status: int, tmp_path: Path) -> None:
     with Running([sys.executable, "-c", HANGING, state], tmp_path) as running:
         assert running.process.wait(20) == status

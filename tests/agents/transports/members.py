@@ -34,11 +34,18 @@ async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
 class Member(faust.App):
     """One member of a group, whose only agent writes down what it is given.
 
-    acks: whether the agent acknowledges each message as soon as it has it.
+    acks: whether the agent acknowledges each message as soon as it has it. settings: Faust's.
     """
 
     def __init__(
-        self, url: str, group: str, topics: Iterable[str], layout: Layout | None = None, *, acks: bool = False
+        self,
+        url: str,
+        group: str,
+        topics: Iterable[str],
+        layout: Layout | None = None,
+        *,
+        acks: bool = False,
+        **settings: Any,
     ) -> None:
         self.tidemark_layout = layout or Layout()
         self.taken: list[Message] = []
@@ -56,10 +63,10 @@ class Member(faust.App):
             TableManager=NoTables,
             consumer_auto_offset_reset="earliest",
             broker_commit_interval=0.1,
-            broker_session_timeout=6.0,
             broker_heartbeat_interval=0.1,
             broker_request_timeout=30.0,
             broker_rebalance_timeout=10.0,
+            **{"broker_session_timeout": 6.0, **settings},
         )
         signals: Any = (self.on_partitions_assigned, self.on_partitions_revoked)
         signals[0].connect(self._assigned)

@@ -16,10 +16,12 @@ import aiokafka
 import faust
 import pytest
 from aiokafka.consumer import fetcher as aiokafka_fetcher
-from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.group_coordinator import BaseCoordinator, CoordinatorGroupRebalance, GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import UnknownError, for_code
 from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.protocol.group import JoinGroupRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
@@ -37,6 +39,7 @@ from agents.transports import kafka, memory
 from agents.transports.consumer import BatchConsumer
 from agents.transports.memory_broker import MemoryBroker
 from agents.transports.raw_records import read_batches
+from agents.transports.static_member import FENCED_INSTANCE_ID
 from tests.agents.transports.members import Member
 
 
@@ -82,6 +85,7 @@ def test_the_versions_are_those_that_were_read() -> None:
         (SubscriptionState.is_assigned, ["self", "tp"]),
         (SubscriptionState.fetch_context, ["self"]),
         (GroupCoordinator.fetch_committed_offsets, ["self", "partitions"]),
+        (GroupCoordinator._send_req, ["self", "request"]),
         (DefaultPartitioner.__call__, ["key", "all_partitions", "available"]),
         (aiokafka.AIOKafkaConsumer.partitions_for_topic, ["self", "topic"]),
     ],
@@ -142,6 +146,22 @@ def test_the_embedded_producer_is_called_like_kafkas() -> None:
         (aiokafka_fetcher.FetchResult.getall, "self.check_assignment(tp) or not self.has_more()"),
         # A worker that fetches nothing leaves its group after this time, and never comes back.
         (GroupCoordinator._heartbeat_routine, "idle_time < self._max_poll_interval"),
+        # `StaticMember` sees every question to the coordinator here. Only a join names the instance, and one that was
+        # forgotten comes as a new member; heartbeats and commits of one that was replaced end there as well.
+        (CoordinatorGroupRebalance.perform_group_join, "await self._coordinator._send_req(request)"),
+        (CoordinatorGroupRebalance.perform_group_join, "self._coordinator._group_instance_id,"),
+        (CoordinatorGroupRebalance.perform_group_join, "self._coordinator.member_id = response.member_id"),
+        (CoordinatorGroupRebalance._send_sync_group_request, "await self._coordinator._send_req(request)"),
+        (GroupCoordinator._do_heartbeat, "error_type is Errors.UnknownMemberIdError"),
+        (GroupCoordinator.reset_generation, "self.member_id = JoinGroupRequest.UNKNOWN_MEMBER_ID"),
+        # An orderly stop leaves the partitions to the next worker of the same id.
+        (GroupCoordinator._maybe_leave_group, "self._group_instance_id is None"),
+        (GroupCoordinator.close, "self._closing.set_result(None)"),
+        # Only the leader watches the topics' partitions.
+        (GroupCoordinator._on_join_prepare, "self._group_subscription = None"),
+        (GroupCoordinator._perform_assignment, "self._metadata_snapshot = self._get_metadata_snapshot()"),
+        (GroupCoordinator._perform_assignment, "await self._client._maybe_wait_metadata()"),
+        (BaseCoordinator._handle_metadata_update, "self._metadata_snapshot != metadata_snapshot"),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )
@@ -201,6 +221,14 @@ async def test_attributes_of_aiokafkas_consumer() -> None:
     assert consumer._max_poll_interval_ms == kafka.MAX_IDLE_MS
     assert thread._assignor is RangePartitionAssignor
     await consumer.stop()
+
+
+def test_aiokafka_knows_nothing_of_a_fenced_instance() -> None:
+    # When it does, most of `static_member` may have become superfluous.
+    assert for_code(FENCED_INSTANCE_ID) is UnknownError
+    request = JoinGroupRequest("group", 1, 1, "", "instance", "consumer", [])
+    request._member_id = "member"
+    assert request.prepare({JoinGroupRequest.API_KEY: (2, 9)}).to_object()["member_id"] == "member"
 
 
 async def test_attributes_of_aiokafkas_fetcher() -> None:
