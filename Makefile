@@ -49,12 +49,13 @@ crash: .venv ## Run the slow tests: killed workers, brokers and stores (minutes)
 	@$(BIN)/pytest -m slow -s
 
 .PHONY: bench
-bench: .venv ## Run the benchmarks
+bench: .venv ## Run the benchmarks against a stock Faust agent (4 minutes)
 	@$(BIN)/python -m benchmarks
 
 .PHONY: bench-full
-bench-full: .venv ## Run them with other frameworks that do the same job, each in an environment made for it once
+bench-full: .venv ## Run all: other frameworks, what cost grows with, restart, latency (45 minutes); see its README
 	@$(BIN)/python -m benchmarks --full
+	@$(BIN)/python -m benchmarks.report benchmarks/results/full.json --into benchmarks/README.md
 
 .PHONY: docs
 docs: .venv ## Say where the documentation is, and check it where it can be checked

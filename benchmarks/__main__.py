@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from benchmarks import alone, report
+from benchmarks import full, report
 from benchmarks.load import PARTITIONS, TOPICS, fill
-from benchmarks.machine import Cores, describe
+from benchmarks.machine import Cores, describe, versions
 from benchmarks.measurement import Measurement
 from benchmarks.same_job import PEERS
 from benchmarks.systems import SYSTEMS, Bench, System
@@ -36,43 +36,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--events", type=int, metavar="N", help=f"records to read (default {EVENTS:,})")
     parser.add_argument("--runs", type=int, metavar="N", help=f"rounds (default {RUNS})")
     parser.add_argument("--quick", action="store_true", help="half a minute: one short round, no file written")
-    parser.add_argument("--full", action="store_true", help="also other frameworks at the same job, and tidemark alone")
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="also other frameworks at the same job, what cost grows with, memory, restart, latency: most of an hour",
+    )
     parser.add_argument(
         "--only", nargs="+", choices=list(ALL), metavar="SYSTEM",
-        help=f"of {', '.join(ALL)} (default the first {len(SYSTEMS)}; all with --full)",
+        help=f"of {', '.join(ALL)} (default the first {len(SYSTEMS)})",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the figures go as JSON")
+    parser.add_argument("--resume", action="store_true", help="with --full: keep the parts that the file has already")
     options = parser.parse_args(arguments)
-    quick = options.quick
-    only = options.only or list(ALL if options.full else SYSTEMS)
     # aiokafka complains about a broker that is still starting.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_COLUMNS)
+    quick = options.quick
+    events = options.events or (QUICK_EVENTS if quick else EVENTS)
+    runs = options.runs or (QUICK_RUNS if quick else RUNS)
+    if options.full:
+        if quick or options.only:
+            parser.error("--full measures everything: leave out --quick and --only")
+        # Otherwise the part that runs would go on alone.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        table = ["benchmarks", "--only", *ALL, "--events", str(events), "--runs", str(runs)]
+        return full.run(options.out or RESULTS / "full.json", full.parts(table, runs), resume=options.resume)
+    out = options.out or (None if quick or options.only else RESULTS / "latest.json")
     try:
-        measured = run(
+        run(
             console,
-            events=options.events or (QUICK_EVENTS if quick else EVENTS),
-            runs=options.runs or (QUICK_RUNS if quick else RUNS),
+            events=events,
+            runs=runs,
             stock_seconds=QUICK_STOCK_SECONDS if quick else STOCK_SECONDS,
-            only=only,
+            only=options.only or list(SYSTEMS),
+            out=out,
         )
-        if options.full and not options.only:
-            measured["alone"] = alone.measure(console)
     except RunError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    published = None if quick or options.only else RESULTS / ("full.json" if options.full else "latest.json")
-    out = options.out or published
     if out is not None:
-        report.write_json(out, measured)
         console.print(f"written to {out}")
     return 0
 
 
 def run(
-    console: Console, *, events: int, runs: int, stock_seconds: float, only: Sequence[str] = tuple(SYSTEMS)
-) -> dict[str, Any]:
-    """Start the servers, fill the topics once, and run every system `runs` times in turn; the report.
+    console: Console, *, events: int, runs: int, stock_seconds: float, only: Sequence[str], out: Path | None
+) -> None:
+    """Start the servers, fill the topics once, and run every system `runs` times in turn; `out` is written each time.
 
     Raises RunError, also where tidemark's final rows are not what an oracle counts.
     """
@@ -80,6 +90,7 @@ def run(
     console.print(str(cores))
     cores.claim_servers()
     machine = describe(cores)
+    console.print(versions(machine))
     rounds: list[dict[str, Measurement]] = []
     with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as name:
         folder = Path(name)
@@ -107,8 +118,9 @@ def run(
                             else ""
                         )
                     )
+                if out is not None:
+                    report.write_json(out, report.as_json(rounds, load, machine))
     report.show(console, rounds, {name: PEERS[name].differences for name in only if name in PEERS})
-    return report.as_json(rounds, load, machine)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from benchmarks.flink_jars import flink_jars
-from benchmarks.load import CLOSING_MODEL, TOPICS, Load
+from benchmarks.load import CLOSING_MODEL, Load
 from benchmarks.measurement import Measurement, Watched
 from benchmarks.peer_environment import peer_python
 from deploy.kafka_jars import java_executable
@@ -151,8 +151,8 @@ def _settings(bench: Bench, load: Load, jars: Sequence[Path], state: State, topi
             **state.options,
         },
         "names": {
-            "impressions": load.prefix + TOPICS.impressions,
-            "clicks": load.prefix + TOPICS.clicks,
+            "impressions": load.topics.impressions,
+            "clicks": load.topics.clicks,
             "windows": topic,
             "bootstrap": bench.kafka.bootstrap,
         },

@@ -1,17 +1,20 @@
 """`python -m benchmarks.growth`: what an event costs the join, in one process without Kafka, and what it grows with.
 
 One thing at a time is changed, the others stay as in BASE. The cost is processor time of decoding, join and the
-changes of each checkpoint; it should rise with the features (they are skipped, but they are bytes) and hardly with
-anything else.
+changes of each checkpoint; it should rise with the features, which are bytes at least, and hardly with anything else.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +25,12 @@ from siphashc import siphash
 from agents.join_state import JoinSetting, JoinState, JoinTopics
 from agents.metrics import Metrics
 from agents.transports.batch import Batch, Section
+from benchmarks.measurement import Spread
 from tables.join import Events
 from tables.join_policy import WINDOW_MS, JoinPolicy
 
-EVENTS = 100_000
+EVENTS, ROUNDS = 100_000, 3
 EPOCH_MS = 1_776_675_600_000
-OPEN_MINUTES = 11
 CLICK_EVERY = 20
 LATE_MS = 30 * 60_000
 COLUMNS = 110
@@ -52,17 +55,21 @@ class Case:
     """Events between two checkpoints."""
     open_rows: int = 10_000
     """Impressions in each open window; so many events come in a minute of event time."""
+    open_windows: int = 11
+    """The attribution time in minutes, and one."""
 
 
 BASE = Case()
 VARIED: dict[str, Sequence[int]] = {
     "models": (1, 10, 100, 1_000),
-    "features": (0, 10, 50),
-    "late_percent": (0, 1, 10),
+    "features": (0, 5, 10, 25, 50),
+    "late_percent": (0, 1, 5, 10),
     "batch": (100, 1_000, 5_000, 20_000),
     "checkpoint": (5_000, 20_000, 100_000),
     "open_rows": (1_000, 10_000, 100_000, 300_000),
+    "open_windows": (2, 11, 31, 61),
 }
+"""What is changed -> its values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ class Cost:
 
 def measure(case: Case, events: int = EVENTS) -> Cost:
     """What so many events cost on top of a state that holds all of its open windows already."""
-    state = JoinState(0, _setting(), EPOCH_MS)
+    state = JoinState(0, _setting(case), EPOCH_MS)
     _fill(state, case)
     state.changes(1, 1)
     state.table.settle()
@@ -100,28 +107,72 @@ def measure(case: Case, events: int = EVENTS) -> Cost:
     return Cost(apply / events * 1e6, checkpoint / events * 1e6)
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point of a curve; costs in processor seconds per million events."""
+
+    what: str
+    """A field of Case."""
+    value: int
+    total: Spread
+    apply: float
+    """Decoding and join, the median."""
+    checkpoint: float
+    """The median of what the total holds beside it."""
+
+    @property
+    def events_per_s(self) -> float:
+        """On one core, if nothing else ran on it."""
+        return 1e6 / self.total.median
+
+
+def curves(only: Sequence[str] = tuple(VARIED), events: int = EVENTS, rounds: int = ROUNDS) -> Iterator[Point]:
+    """The points of all curves, each the median of so many rounds."""
+    measure(BASE, events)  # the first run is slower, whatever it is
+    for name in only:
+        for value in VARIED[name]:
+            costs = [measure(_changed(name, value), events) for _ in range(rounds)]
+            yield Point(
+                name,
+                value,
+                Spread.of([cost.total for cost in costs]),
+                statistics.median(cost.apply for cost in costs),
+                statistics.median(cost.checkpoint for cost in costs),
+            )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 0 done, 2 wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
     parser.add_argument("--events", type=int, metavar="N", default=EVENTS, help=f"events a row (default {EVENTS:,})")
+    parser.add_argument("--rounds", type=int, metavar="N", default=ROUNDS)
     parser.add_argument("--only", nargs="+", choices=list(VARIED), default=list(VARIED), help="what to vary")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where the points go as JSON")
     options = parser.parse_args(arguments)
-    measure(BASE, options.events)  # the first run is slower, whatever it is
+    points = []
+    for point in curves(options.only, options.events, options.rounds):
+        sys.stderr.write(f"{point.what} {point.value:,}: {point.total.median:.2f} CPU s per million\n")
+        points.append(point)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else COLUMNS)
     console.print(f"base: {BASE}")
+    console.print(_table(points))
+    if options.out is not None:
+        options.out.write_text(json.dumps([asdict(point) for point in points]))
+    return 0
+
+
+def _table(points: Sequence[Point]) -> Table:
     table = Table("what", "value", title="CPU s per million events", title_justify="left")
     for column in ("apply", "checkpoint", "total", "to the first"):
         table.add_column(column, justify="right")
-    for name in options.only:
-        first = None
-        for value in VARIED[name]:
-            cost = measure(_changed(name, value), options.events)
-            first = first or cost.total
-            figures = (cost.apply, cost.checkpoint, cost.total, cost.total / first)
-            table.add_row(name, f"{value:,}", *(f"{figure:.2f}" for figure in figures))
+    for name, group in groupby(points, key=lambda point: point.what):
+        curve = list(group)
+        for point in curve:
+            total = point.total.median
+            figures = (point.apply, point.checkpoint, total, total / curve[0].total.median)
+            table.add_row(name, f"{point.value:,}", *(f"{figure:.2f}" for figure in figures))
         table.add_section()
-    console.print(table)
-    return 0
+    return table
 
 
 def _changed(name: str, value: int) -> Case:
@@ -129,21 +180,20 @@ def _changed(name: str, value: int) -> Case:
     return replace(BASE, **change)
 
 
-def _setting() -> JoinSetting:
-    return JoinSetting(
-        JoinPolicy(), TOPICS, HASH_KEY, lambda: EPOCH_MS, Metrics(), sources=lambda: 4, targets=lambda: 4
-    )
+def _setting(case: Case) -> JoinSetting:
+    policy = JoinPolicy(attribution_ms=(case.open_windows - 1) * WINDOW_MS)
+    return JoinSetting(policy, TOPICS, HASH_KEY, lambda: EPOCH_MS, Metrics(), sources=lambda: 4, targets=lambda: 4)
 
 
 def _fill(state: JoinState, case: Case) -> None:
-    """Eleven minutes of events, the last of them at EPOCH_MS."""
-    shown = case.open_rows * OPEN_MINUTES
+    """All open windows full of events, the last of them at EPOCH_MS."""
+    shown = case.open_rows * case.open_windows
     clicks = shown // CLICK_EVERY
     rng = np.random.default_rng(1)
     pairs = rng.integers(1, 2**63, shown).astype(np.uint64)
     later = [siphash(HASH_KEY, f"{len(user)}:{user}{ITEM}") for user in map(_earlier_user, range(MOST_CLICKED_LATER))]
     pairs[rng.permutation(shown)[: len(later)]] = later[:shown]
-    times = np.sort(EPOCH_MS - rng.integers(0, OPEN_MINUTES * WINDOW_MS, shown))
+    times = np.sort(EPOCH_MS - rng.integers(0, case.open_windows * WINDOW_MS, shown))
     numbers = np.array([state.table.models.number((f"model-{number}", "1")) for number in range(case.models)])
     no_model = np.full(clicks, -1)
     order = np.argsort(np.concatenate([times, times[:clicks]]), kind="stable")

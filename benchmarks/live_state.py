@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
@@ -58,7 +59,7 @@ def measure(impressions: int = IMPRESSIONS) -> LiveState:
             worker.start()
             worker.wait_ready()
             worker.wait_checkpointed()
-            held = int(worker.metric("tidemark_live_rows", side="impressions"))
+            held = int(worker.web.metric("tidemark_live_rows", side="impressions"))
             if held != impressions:
                 raise RunError(f"the worker holds {held} of {impressions} impressions")
             time.sleep(STEADY_S)
@@ -73,12 +74,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the figures; 0 done, 1 it failed, 2 wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.live_state", description=__doc__)
     parser.add_argument("--impressions", type=int, metavar="N", default=IMPRESSIONS)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where the figures go as JSON")
     options = parser.parse_args(arguments)
     try:
-        sys.stdout.write(f"{measure(options.impressions)}\n")
+        found = measure(options.impressions)
     except RunError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    sys.stdout.write(f"{found}\n")
+    if options.out is not None:
+        options.out.write_text(json.dumps(asdict(found)))
     return 0
 
 

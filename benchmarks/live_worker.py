@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sys
-import urllib.error
-import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from prometheus_client.parser import text_string_to_metric_families
 
 from agents.partition_state import decode_head
 from agents.recordings import Line
 from benchmarks.load import PARTITIONS, TOPICS, batch_producer
 from benchmarks.machine import Cores
 from benchmarks.measurement import Watched
-from deploy.process import HOST, ServerProcess, free_port
+from benchmarks.worker_web import WorkerWeb
+from deploy.process import ServerProcess, free_port
 from deploy.stack import KafkaCluster, RedisServer
 from tables.errors import RunError
 from tables.join_policy import WINDOW_MS
@@ -35,13 +33,15 @@ NEWEST_MS = 1_776_675_660_000 - 1_000
 OLDEST_MS = NEWEST_MS + 1_000 - OPEN_MINUTES * WINDOW_MS
 START_S = 60.0
 FILL_S = 300.0
-ANSWER_S = 5.0
 
 
-def live_lines(impressions: int) -> Iterator[Line]:
-    """So many distinct impressions spread over the open minutes, every twentieth clicked, in the order of time."""
-    for number in range(impressions):
-        at = OLDEST_MS + number * (NEWEST_MS - OLDEST_MS) // impressions
+def live_lines(impressions: int, earlier: int = 0) -> Iterator[Line]:
+    """Impressions number `earlier` to `impressions`, all distinct, spread over the open minutes in the order of time.
+
+    Every twentieth is clicked.
+    """
+    for number in range(earlier, impressions):
+        at = OLDEST_MS + (number - earlier) * (NEWEST_MS - OLDEST_MS) // (impressions - earlier)
         yield _shown(number, at)
         if number % CLICK_EVERY == 0:
             yield _clicked(number, at + CLICK_DELAY_MS)
@@ -74,30 +74,36 @@ class LiveWorker:
 
     kafka: KafkaCluster
     redis: RedisServer
+    config: Path
     process: ServerProcess
     watched: Watched
-    web_port: int
+    web: WorkerWeb
     ends: Counter[tuple[str, int]] = field(default_factory=Counter)
     """End offset of each input partition."""
 
     @classmethod
     @contextmanager
-    def on_servers(cls, folder: Path, cores: Cores) -> Iterator[LiveWorker]:
-        """The servers run, the worker does not yet. Raises RunError."""
+    def on_servers(cls, folder: Path, cores: Cores, settings: Mapping[str, Any] | None = None) -> Iterator[LiveWorker]:
+        """The servers run, the worker does not yet; `settings` of its configuration. Raises RunError."""
         # aiokafka complains about a broker that is still starting.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         with KafkaCluster.start(folder / "kafka", heap="1g") as kafka, RedisServer.start(folder / "redis") as redis:
             kafka.create_topics({TOPICS.impressions: PARTITIONS, TOPICS.clicks: PARTITIONS})
             config = folder / "tidemark.yaml"
-            config.write_text(f"group: {GROUP}\n")
             port = free_port()
             argv = [sys.executable, "-m", "agents.commands.main", "worker", "--config", str(config)]
             argv += ["--broker", kafka.url, "--store", redis.url, "--web-port", str(port)]
             process = ServerProcess("worker", cores.measured_argv(argv), folder / "worker.log", error=RunError)
+            worker = cls(kafka, redis, config, process, Watched(process), WorkerWeb(port))
+            worker.configure(settings or {})
             try:
-                yield cls(kafka, redis, process, Watched(process), port)
+                yield worker
             finally:
                 process.stop(grace_s=30.0)
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """What its configuration says from its next start on, beside the group."""
+        self.config.write_text(json.dumps({"group": GROUP, **settings}))
 
     def start(self) -> None:
         """Start the worker; it may not answer yet."""
@@ -116,30 +122,12 @@ class LiveWorker:
 
     def wait_ready(self) -> None:
         """Until /readyz says yes."""
-        self.watched.wait(self.is_ready, START_S, "readiness")
+        self.watched.wait(self.web.is_ready, START_S, "readiness")
 
     def wait_checkpointed(self) -> None:
         """Until the checkpoints in Redis cover all that has been written."""
         with self.redis.client() as redis:
             self.watched.wait(lambda: self._covered(redis), FILL_S, "checkpoint of the last record")
-
-    def is_listening(self) -> bool:
-        """Whether it answers HTTP."""
-        return self._get("/livez") is not None
-
-    def is_ready(self) -> bool:
-        """What /readyz says."""
-        return self._get("/readyz") is not None
-
-    def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric over all label values that are not named; 0 where the worker does not answer."""
-        text = self._get("/metrics") or ""
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
 
     def head_key(self, partition: int) -> str:
         """Where Redis holds the head of a join partition's checkpoint."""
@@ -154,10 +142,3 @@ class LiveWorker:
             if any(positions.get(topic, 0) < end for (topic, of), end in self.ends.items() if of == partition):
                 return False
         return True
-
-    def _get(self, path: str) -> str | None:
-        try:
-            with urllib.request.urlopen(f"http://{HOST}:{self.web_port}{path}", timeout=ANSWER_S) as answer:
-                return str(answer.read().decode())
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            return None

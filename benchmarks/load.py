@@ -43,12 +43,13 @@ class Load:
     """What lies in the topics `impressions` and `clicks`."""
 
     records: Counter[str] = field(default_factory=Counter)
-    """By topic."""
+    """By topic, without the prefix."""
     value_bytes: int = 0
     ends: Counter[TopicPartition] = field(default_factory=Counter)
     """End offset of each partition."""
     prefix: str = ""
     """Before the names of the topics."""
+    partitions: int = PARTITIONS
     expected: dict[Key, tuple[int, int]] = field(default_factory=dict)
     """(model and version, window start) -> impressions and clicks, for every window that becomes final."""
 
@@ -57,8 +58,13 @@ class Load:
         """Records in both topics."""
         return self.records.total()
 
+    @property
+    def topics(self) -> TopicsConfig:
+        """Where it lies, and where a worker that reads it writes."""
+        return TopicsConfig(prefix=self.prefix, partitions=self.partitions)
 
-def shop_lines(events: int) -> Iterator[Line]:
+
+def shop_lines(events: int, partitions: int = PARTITIONS) -> Iterator[Line]:
     """About so many impressions and clicks in order of arrival, and the events that close their windows.
 
     Nothing of it is hopelessly late: whether such an event still counts depends on how far its other topic has been
@@ -67,28 +73,37 @@ def shop_lines(events: int) -> Iterator[Line]:
     steady = scenario_named("steady")
     scenario = replace(steady, noise=replace(steady.noise, hopelessly_late=0.0))
     rate = events / (MINUTES * 60 * (1 + CLICKS_PER_IMPRESSION))
-    shop = Shop(scenario, rate, SEED, MINUTES, partitions=PARTITIONS)
+    shop = Shop(scenario, rate, SEED, MINUTES, partitions=partitions)
     for lines in shop.slices():
         for line in lines:
             if line.topic != TOPICS.inferences:
                 yield line
     at = shop.end_ms + CLOSING_MS
-    for partition in range(PARTITIONS):
+    for partition in range(partitions):
         event = {"user_id": "closing", "item_id": "closing", "event_time": at}
         shown = {**event, "model_id": CLOSING_MODEL}
         yield Line(TOPICS.impressions, partition, 0, at, b"closing", orjson.dumps(shown))
         yield Line(TOPICS.clicks, partition, 0, at, b"closing", orjson.dumps(event))
 
 
-async def fill(bootstrap: str, events: int, prefix: str = "") -> Load:
-    """Write the shop to Kafka, as producers with default settings would, and work out what must be counted."""
-    load, valid = Load(prefix=prefix), []
+async def fill(
+    bootstrap: str,
+    events: int,
+    prefix: str = "",
+    partitions: int = PARTITIONS,
+    change: Callable[[Line], Line] = lambda line: line,
+) -> Load:
+    """Write the shop to Kafka, as producers with default settings would, and work out what must be counted.
+
+    `change` may give an event more to carry.
+    """
+    load, valid = Load(prefix=prefix, partitions=partitions), []
     async with batch_producer(bootstrap) as send:
-        for line in shop_lines(events):
+        for line in map(change, shop_lines(events, partitions)):
             value = line.value or b""
             load.records[line.topic] += 1
             load.value_bytes += len(value)
-            load.ends[TopicPartition(line.topic, line.partition)] += 1
+            load.ends[TopicPartition(prefix + line.topic, line.partition)] += 1
             event = event_of(line.topic, value)
             if event is not None:
                 valid.append(event)
@@ -111,12 +126,12 @@ def event_of(topic: str, value: bytes) -> Event | None:
     return Impression(event["user_id"], event["item_id"], time, (event["model_id"], event.get("model_version") or ""))
 
 
-async def remove_outputs(bootstrap: str) -> None:
+async def remove_outputs(bootstrap: str, topics: TopicsConfig = TOPICS) -> None:
     """Delete what a worker wrote, so that the next one does not read it."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        if there := set(TOPICS.outputs).intersection(await admin.list_topics()):
+        if there := set(topics.outputs).intersection(await admin.list_topics()):
             await admin.delete_topics(list(there))
         async with asyncio.timeout(REMOVAL_S):
             while there.intersection(await admin.list_topics()):  # noqa: ASYNC110 - Kafka tells nobody when it is done
@@ -125,16 +140,15 @@ async def remove_outputs(bootstrap: str) -> None:
         await admin.close()
 
 
-async def final_rows(bootstrap: str, keys: set[Key], timeout_s: float) -> FinalRows:
-    """Read final rows until there is one of each key, or for so many seconds."""
+async def final_rows(bootstrap: str, load: Load, timeout_s: float) -> FinalRows:
+    """Read final rows until there is one of each expected key, or for so many seconds."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
     rows = FinalRows()
     await consumer.start()
     try:
-        partitions = [TopicPartition(TOPICS.windows, number) for number in range(PARTITIONS)]
-        consumer.assign(partitions)
+        consumer.assign([TopicPartition(load.topics.windows, number) for number in range(load.partitions)])
         deadline = time.monotonic() + timeout_s
-        while keys - rows.counts.keys() and time.monotonic() < deadline:
+        while load.expected.keys() - rows.counts.keys() and time.monotonic() < deadline:
             for records in (await consumer.getmany(timeout_ms=100)).values():
                 for record in records:
                     rows.read(record.value, record.timestamp)
@@ -173,7 +187,7 @@ class FinalRows:
     def read(self, value: bytes, timestamp_ms: int) -> None:
         """Take one record in."""
         row = orjson.loads(value)
-        if row["final"]:
+        if row["final"] and row.get("kind", "ctr") == "ctr":
             key = ((row["model_id"], row["model_version"]), row["window_start"])
             self.counts[key] = (row["impressions"], row["clicks"])
             self.last_ms = max(self.last_ms, timestamp_ms)

@@ -13,6 +13,9 @@ from pathlib import Path
 from tables.errors import RunError
 
 PYTHON = "3.11"
+PEERS = Path(__file__).with_name("peers")
+PEER_PACKAGES = {"quixstreams": "quix_job", "bytewax": "bytewax_job", "apache-flink": "flink"}
+"""The frameworks themselves -> their locks."""
 
 
 def peer_python(name: str) -> str:
@@ -20,7 +23,7 @@ def peer_python(name: str) -> str:
 
     Raises RunError where it cannot be made.
     """
-    lock = Path(__file__).with_name("peers") / f"{name}.lock"
+    lock = PEERS / f"{name}.lock"
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidemark" / "peers"
     folder = cache / f"{name}-{digest}"
@@ -33,6 +36,14 @@ def peer_python(name: str) -> str:
             _make(name, lock, folder)
             whole.touch()
     return str(folder / "bin" / "python")
+
+
+def locked_version(name: str, package: str) -> str:
+    """The exact version of a package in the lock NAME. Raises RunError where the lock does not hold it."""
+    for line in (PEERS / f"{name}.lock").read_text().splitlines():
+        if line.startswith(f"{package}=="):
+            return line.removeprefix(f"{package}==").split()[0]
+    raise RunError(f"{name}.lock does not name {package}")
 
 
 def _make(name: str, lock: Path, folder: Path) -> None:

@@ -1,8 +1,13 @@
-"""The figures as a table for people and as JSON for programs."""
+"""The figures as a table for people and as JSON for programs.
+
+`python -m benchmarks.report results/full.json` prints those of a full run as Markdown.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import markdown
 from benchmarks.load import Load
 from benchmarks.measurement import Measurement, Spread
 
@@ -38,7 +44,7 @@ def as_json(rounds: Rounds, load: Load, machine: Mapping[str, Any]) -> dict[str,
         "load": {"records": dict(load.records), "value_bytes": load.value_bytes, "windows": len(load.expected)},
         "ratios": {name: asdict(found) for name, found in ratios.items() if found is not None},
         "systems": {
-            name: {key: asdict(spread) for key, spread in _figures(runs).items()}
+            name: {key: asdict(spread) for key, spread in _figures(runs).items()} | {"windows_right": _right(runs)}
             for name, runs in _by_system(rounds).items()
         },
         "rounds": [{name: asdict(each) for name, each in measured.items()} for measured in rounds],
@@ -105,3 +111,27 @@ def _figures(runs: Sequence[Measurement]) -> dict[str, Spread]:
 def _cell(spread: Spread, form: str) -> str:
     median, low, high = (form.format(value) for value in (spread.median, spread.low, spread.high))
     return median if low == high else f"{median} ({low} to {high})"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables, or put them into a file; 0 done, 1 a file cannot be read, 2 wrong usage."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("file", type=Path, help="what `python -m benchmarks --full` has written")
+    parser.add_argument(
+        "--into", type=Path, metavar="FILE", help=f"put them between its lines {markdown.BEGIN} and {markdown.END}"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        found = markdown.markdown(json.loads(options.file.read_text()))
+        if options.into is None:
+            sys.stdout.write(found)
+        else:
+            options.into.write_text(markdown.put_between(options.into.read_text(), found))
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

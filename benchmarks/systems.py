@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aiokafka import TopicPartition
-
-from agents.partition_state import decode_head
 from benchmarks.child_result import ChildResult
-from benchmarks.load import PARTITIONS, TOPICS, Load, final_rows, remove_outputs
+from benchmarks.load import TOPICS, Load
 from benchmarks.machine import Cores
 from benchmarks.measurement import Measurement, Watched
+from benchmarks.worker_run import Servers, run_workers
 from deploy.process import ServerProcess, free_port
 from deploy.stack import KafkaCluster, RedisServer
 from tables.errors import RunError
-from tests.oracle import Key
 
-START_S = 60.0
 RUN_S = 600.0
-FINAL_ROWS_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,38 +74,10 @@ def stock_faust(bench: Bench, run: str) -> Measurement:
 
 def tidemark(bench: Bench, run: str) -> Measurement:
     """A tidemark worker doing its whole job, until all is checkpointed and every final row is written."""
-    asyncio.run(remove_outputs(bench.kafka.bootstrap))
-    config = bench.folder / f"{run}.yaml"
-    config.write_text(f"group: {run}\n")
-    argv = [sys.executable, "-m", "agents.commands.main", "worker", "--config", str(config)]
-    argv += ["--broker", bench.kafka.url, "--store", bench.redis.url, "--web-port", str(free_port())]
-    process = bench.process(run, argv)
-    began = time.time()
-    process.start()
-    watched = Watched(process)
-    try:
-        with bench.redis.client() as redis:
-            heads = [f"tidemark:{{{run}:join:{number}}}:head" for number in range(PARTITIONS)]
-            # A claim comes just before the first fetch, so the time in between counts against tidemark.
-            watched.wait(lambda: any(map(redis.exists, heads)), START_S, "claimed partition")
-            first_at, cpu = time.time(), watched.cpu_seconds()
-
-            def is_done() -> bool:
-                return all(_is_read(bench.load, number, redis.hget(head, "head")) for number, head in enumerate(heads))
-
-            watched.wait(is_done, RUN_S, "checkpoint of the last record")
-            done_at = time.time()
-        rows = asyncio.run(final_rows(bench.kafka.bootstrap, set(bench.load.expected), FINAL_ROWS_S))
-        cpu = watched.cpu_seconds() - cpu
-        if rows.counts != bench.load.expected:
-            raise RunError(f"{run}: {_difference(rows.counts, bench.load.expected)}")
-    finally:
-        process.stop(grace_s=30.0)
-    windows = len(bench.load.expected)
-    seconds = max(done_at, rows.last_ms / 1000) - first_at
-    return Measurement(
-        "tidemark", bench.load.events, seconds, cpu, watched.peak_rss, first_at - began, windows, windows
-    )
+    servers = Servers(bench.kafka, bench.redis, bench.folder)
+    done = run_workers(servers, run, bench.load, [bench.cores.measured])
+    cpu, peak, windows = done.cpu_seconds[0], done.peak_rss[0], len(bench.load.expected)
+    return Measurement("tidemark", done.records, done.seconds, cpu, peak, done.startup_s, windows, windows)
 
 
 SYSTEMS: Mapping[str, System] = {
@@ -140,19 +106,3 @@ def run_child(system: str, process: ServerProcess, result: Path) -> Measurement:
         process.stop()
     said = ChildResult.read(result)
     return Measurement(system, said.records, said.seconds, said.cpu_seconds, watched.peak_rss, said.first_at - began)
-
-
-def _is_read(load: Load, partition: int, head: object) -> bool:
-    """Whether a checkpoint covers all records of the partition."""
-    if not isinstance(head, bytes):
-        return False
-    positions = decode_head(head).positions
-    topics = (TOPICS.impressions, TOPICS.clicks)
-    return all(positions.get(topic, 0) >= load.ends[TopicPartition(topic, partition)] for topic in topics)
-
-
-def _difference(found: Mapping[Key, tuple[int, int]], expected: Mapping[Key, tuple[int, int]]) -> str:
-    wrong = [key for key in expected if found.get(key) != expected[key]]
-    more = len(found.keys() - expected.keys())
-    example = f", such as {wrong[0]}: {found.get(wrong[0])}, not {expected[wrong[0]]}" if wrong else ""
-    return f"{len(wrong)} of {len(expected)} windows are wrong or missing{example}; {more} should not be there"

@@ -35,8 +35,25 @@ def test_every_click_has_its_impression_on_the_same_partition() -> None:
     assert placed["clicks"] < placed["impressions"]
 
 
+def test_more_impressions_can_be_added_to_those_there_are() -> None:
+    first, more = (
+        {line.value for line in lines if line.topic == "impressions"} for lines in (live_lines(60), live_lines(100, 60))
+    )
+
+    users = {orjson.loads(value or b"")["user_id"] for value in first | more}
+    assert users == {f"user-{number}" for number in range(100)}
+    assert (len(first), len(more)) == (60, 40)
+
+
 def test_the_cost_of_an_event_is_measured_in_both_of_its_parts() -> None:
     cost = growth.measure(BASE, events=10_000)
 
     assert 0 < cost.apply < 100
     assert 0 < cost.checkpoint < 100
+
+
+def test_a_curve_has_a_point_for_each_value_with_the_range_of_its_rounds() -> None:
+    points = list(growth.curves(["open_windows"], events=2_000, rounds=2))
+
+    assert [(point.what, point.value) for point in points] == [("open_windows", n) for n in (2, 11, 31, 61)]
+    assert all(0 < point.total.low <= point.total.median <= point.total.high for point in points)

@@ -49,6 +49,8 @@ def test_final_rows_are_kept_and_provisional_ones_are_not() -> None:
 
     rows.read(orjson.dumps({**row, "final": False, "clicks": 1}), 10)
     rows.read(orjson.dumps({**row, "final": True}), 20)
+    # Of another kind, which says nothing of clicks.
+    rows.read(orjson.dumps({**row, "kind": "serving", "final": True, "impressions": 9}), 30)
 
     assert rows.counts == {(("m", "v"), 60_000): (5, 2)}
     assert rows.last_ms == 20
