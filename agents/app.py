@@ -11,21 +11,29 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from faust.types import TP
 
 from agents.alerts_agent import make_notifier, run_alerts
 from agents.config import Config, load_config
 from agents.custodian import Custodian
-from agents.join_agent import JoinAgent
+from agents.feature_decoding import IMPRESSIONS, INFERENCES
+from agents.feature_intake import FeatureIntake
+from agents.inference_state import InferenceSetting, InferenceState, InferenceTopics
+from agents.input_agent import InputAgent
+from agents.input_state import InputState
 from agents.join_state import JoinSetting, JoinState, JoinTopics
+from agents.reference_watch import ReferenceWatch
 from agents.schema import BatchSchema
 from agents.tidemark_app import TidemarkApp
 from agents.windows_state import WindowsSetting, WindowsState
 from tables.checkpoint import CheckpointStore
 from tables.redis_store import RedisStore
 from tables.redis_url import parse_store_url
+from tables.reference import ReferenceBook
+
+StateT = TypeVar("StateT", bound=InputState[Any])
 
 
 def wall_clock_ms() -> int:
@@ -70,17 +78,34 @@ def create_app(
             on_crash=app.fail,
         )
 
-    def sources() -> int:
+    def join_sources() -> int:
         return app.partitions_of(topics.impressions) if live else app.join_agent.speaking
 
+    def inference_sources() -> int:
+        return app.partitions_of(topics.inferences) if live else app.inference_agent.speaking
+
+    def targets() -> int:
+        return app.partitions_of(topics.partials)
+
+    references = ReferenceBook(config.drift.references)
     join_setting = JoinSetting(
         policy=config.join,
         topics=JoinTopics(topics.impressions, topics.clicks, topics.partials, topics.dead_letters),
         hash_key=config.privacy.hash_key,
         now_ms=now_ms,
         metrics=app.metrics,
-        sources=sources,
-        targets=lambda: app.partitions_of(topics.partials),
+        sources=join_sources,
+        targets=targets,
+        intake=FeatureIntake(references if config.drift.from_impressions else None, IMPRESSIONS),
+    )
+    inference_setting = InferenceSetting(
+        policy=config.join,
+        topics=InferenceTopics(topics.inferences, topics.partials, topics.dead_letters),
+        now_ms=now_ms,
+        metrics=app.metrics,
+        sources=inference_sources,
+        targets=targets,
+        intake=FeatureIntake(references if config.drift.from_inferences else None, INFERENCES),
     )
     windows_setting = WindowsSetting(
         policy=config.join,
@@ -91,24 +116,39 @@ def create_app(
         dead_letters=topics.dead_letters,
         metrics=app.metrics,
         provisional=lambda: provisional,
+        references=references,
+        drift_policy=config.drift.policy_of,
     )
 
     def make_join_state(partition: int) -> JoinState:
         return JoinState(partition, join_setting, app.join_agent.clock_ms)
 
+    def make_inference_state(partition: int) -> InferenceState:
+        return InferenceState(partition, inference_setting, app.inference_agent.clock_ms)
+
+    def agent_of(custodian: Custodian[StateT], sources: Callable[[], int]) -> InputAgent[StateT]:
+        return InputAgent(custodian, lambda: app.batch_consumer, redis, sources, app.metrics, app.health)
+
     join: Custodian[JoinState] = custodian("join", (topics.impressions, topics.clicks), make_join_state)
-    app.join_agent = JoinAgent(join, lambda: app.batch_consumer, redis, sources, app.metrics, app.health)
+    inferences: Custodian[InferenceState] = custodian("inferences", (topics.inferences,), make_inference_state)
+    app.join_agent = agent_of(join, join_sources)
+    app.inference_agent = agent_of(inferences, inference_sources)
     app.windows = custodian("windows", (topics.partials,), lambda p: WindowsState(p, windows_setting))
+
+    if live and store is None:
+        app.references = ReferenceWatch(
+            config, references, lambda: [day for held in app.windows.held.values() for day in held.state.take_days()]
+        )
 
     async def assigned(_app: Any, partitions: set[TP], **_: Any) -> None:
         app.health.assigned = True
-        join.assigned(partitions)
-        app.windows.assigned(partitions)
+        for owner in (join, inferences, app.windows):
+            owner.assigned(partitions)
 
     async def revoked(_app: Any, _partitions: set[TP], **_: Any) -> None:
         app.health.assigned = False
-        join.revoked()
-        app.windows.revoked()
+        for owner in (join, inferences, app.windows):
+            owner.revoked()
 
     _connect(app.on_partitions_assigned, assigned)
     _connect(app.on_partitions_revoked, revoked)
@@ -116,6 +156,10 @@ def create_app(
     @app.agent(app.topic(topics.impressions, topics.clicks, schema=BatchSchema()), name="join")
     async def join_agent(stream: Any) -> None:
         await app.join_agent.run(stream)
+
+    @app.agent(app.topic(topics.inferences, schema=BatchSchema()), name="inferences")
+    async def inference_agent(stream: Any) -> None:
+        await app.inference_agent.run(stream)
 
     @app.agent(app.topic(topics.partials, schema=BatchSchema()), name="windows")
     async def windows_agent(stream: Any) -> None:

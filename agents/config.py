@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from agents import config_values as values
+from agents.config_drift import read_drift
 from agents.config_file import Mistakes, Section, read_file, read_text
 from agents.config_reading import (
     read_channels,
@@ -25,6 +26,7 @@ from agents.config_sections import (
     DEFAULT_WEB_HOST,
     DEFAULT_WEB_PORT,
     ChannelConfig,
+    DriftConfig,
     KafkaConfig,
     PrivacyConfig,
     SecurityConfig,
@@ -40,6 +42,7 @@ from tables.redis_url import parse_store_url
 __all__ = [
     "ChannelConfig",
     "Config",
+    "DriftConfig",
     "KafkaConfig",
     "Overrides",
     "PrivacyConfig",
@@ -81,6 +84,7 @@ class Config:
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     web: WebConfig = field(default_factory=WebConfig)
     kafka: KafkaConfig = field(default_factory=KafkaConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)
     rules: tuple[Rule, ...] = DEFAULT_RULES
     channels: tuple[ChannelConfig, ...] = DEFAULT_CHANNELS
 
@@ -155,6 +159,7 @@ def _read(path: str | Path | None, env: Mapping[str, str], overrides: Overrides,
         privacy=read_privacy(top.section("privacy"), folder, env, mistakes),
         web=_read_web(top.section("web"), env, overrides, mistakes),
         kafka=read_kafka(top.section("kafka"), folder, env),
+        drift=read_drift(top.section("drift"), folder),
         rules=read_rules(top),
         channels=read_channels(top, env),
     )

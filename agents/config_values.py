@@ -4,6 +4,7 @@ Each function takes what was found and gives the typed value, or raises ValueErr
 expected; whoever calls adds the place and what was found.
 """
 
+import math
 import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -39,6 +40,20 @@ def text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("expected text")
     return value.strip()
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """A list of texts, none of them empty."""
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise ValueError("expected a list of texts")
+    return tuple(value)
+
+
+def positive(value: object) -> float:
+    """A number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError("expected a number above 0")
+    return float(value)
 
 
 def group(value: object) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from siphashc import siphash
 
 from agents.event_types import Click, Decoded, Impression, decode_events, drop_bad_features
+from agents.feature_intake import FeatureBatch
 from agents.transports.batch import Batch, Section
 from tables.join import Events
 from tables.models import ModelIndex
@@ -21,6 +22,7 @@ _impressions = msgspec.json.Decoder(Impression)
 _clicks = msgspec.json.Decoder(Click)
 
 HASH_KEY_BYTES = 16
+LATEST_MS = 2**62
 SLICE_RECORDS = 400
 """Decoded at once: what they become fits the processor's cache, records of a kilobyte included, which makes the whole
 twice as fast."""
@@ -62,6 +64,12 @@ class JoinInput:
             offsets[mine] = _as_column(section.offsets)[self.rows[mine]]
         return offsets
 
+    def impression(self, k: int) -> Impression:
+        """The impression of row k, decoded once more."""
+        value = self._section(k).values[int(self.rows[k])]
+        (event,) = decode_events(_impressions, [value], LATEST_MS).events
+        return event
+
     def as_bad(self, k: int, reason: str) -> BadRecord:
         """The record behind row k, for the dead letters."""
         return bad_record(self._section(k), self.batch.partition, int(self.rows[k]), reason)
@@ -85,16 +93,19 @@ class JoinDecoder:
         self._clicks_topic = clicks_topic
         self._hash_key = hash_key
 
-    def decode(self, batch: Batch, models: ModelIndex, now_ms: int) -> JoinInput:
-        """Columns of a batch in the order of arrival, where the broker knows it, else section by section."""
-        numbers = _ModelNumbers(models)
+    def decode(self, batch: Batch, models: ModelIndex, now_ms: int, features: FeatureBatch | None = None) -> JoinInput:
+        """Columns of a batch in the order of arrival, where the broker knows it, else section by section.
+
+        The features of all impressions go into `features`.
+        """
+        numbers = ModelNumbers(models)
         slices: list[_Slice] = []
         sections: list[NDArray[np.int64]] = []
         bad: list[BadRecord] = []
         for index, section in enumerate(batch.sections):
             for begin in range(0, len(section) or 1, SLICE_RECORDS):
                 values = section.values[begin : begin + SLICE_RECORDS]
-                part, broken = self._decode_slice(section.topic, values, begin, numbers, now_ms)
+                part, broken = self._decode_slice(section.topic, values, begin, numbers, now_ms, features)
                 slices.append(part)
                 sections.append(np.full(len(part.row), index, np.int64))
                 bad += [bad_record(section, batch.partition, begin + row, reason) for row, reason in broken]
@@ -110,7 +121,13 @@ class JoinDecoder:
         return JoinInput(batch, Events(is_click, pair, time, model), clock, which, row, bad)
 
     def _decode_slice(
-        self, topic: str, values: Sequence[bytes | None], begin: int, numbers: _ModelNumbers, now_ms: int
+        self,
+        topic: str,
+        values: Sequence[bytes | None],
+        begin: int,
+        numbers: ModelNumbers,
+        now_ms: int,
+        features: FeatureBatch | None,
     ) -> tuple[_Slice, list[tuple[int, str]]]:
         """Columns of the usable records, and (place in the slice, reason) of the others."""
         found: Decoded[Click] | Decoded[Impression]
@@ -122,6 +139,8 @@ class JoinDecoder:
             drop_bad_features(found)
             names = map(_model_of, found.events)
             model = np.fromiter(map(numbers.__getitem__, names), np.int64, len(found.events))
+            if features is not None:
+                features.take(model, found.times, found.events)
         is_click = np.full(len(model), topic == self._clicks_topic)
         row = np.array(found.rows, np.int64) + begin
         return _Slice(is_click, self._pairs(found.events), found.times, model, row), found.bad
@@ -143,7 +162,7 @@ class _Slice(NamedTuple):
     row: NDArray[np.int64]
 
 
-class _ModelNumbers(dict[tuple[str, str | None], int]):
+class ModelNumbers(dict[tuple[str, str | None], int]):
     """Model numbers by id and version, asked for once a batch."""
 
     def __init__(self, models: ModelIndex) -> None:

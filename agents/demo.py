@@ -8,18 +8,23 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import TextIO
+from typing import Any, TextIO
 
 from agents.app import create_app
+from agents.board import SETTLE_MS, Board
 from agents.config import Config
-from agents.live_view import SETTLE_MS, Board, Progress, draw, minute_line
+from agents.config_sections import DEFAULT_CHANNELS, DriftConfig
+from agents.custodian import Custodian
+from agents.live_view import Progress, draw, minute_lines, worst_lines
 from agents.recordings import Line
 from agents.screen import Screen, stream_into
 from agents.signals import stopping_on_signals
+from agents.simulation.day_before import references_of_day_before
 from agents.simulation.days import endless_slices
 from agents.simulation.scenarios import scenario_named
 from agents.tidemark_app import TidemarkApp
 from agents.transports.memory_broker import MemoryBroker, Record
+from tables.drift_policy import DriftPolicy
 from tables.embedded_redis import EmbeddedRedis
 from tables.errors import RunError
 from tables.join_policy import WINDOW_MS
@@ -32,6 +37,8 @@ PARTITIONS = 4
 SLICE_MS = 1000
 """Event time that is fed at once."""
 
+HORIZON_MS = 300_000
+"""Half of the promotion: after an hour, as by default, it would be over before it showed."""
 MOST_WAITING = 20_000
 """Records that may wait in the broker: a machine that is too slow for the speed asked for gets a slower shop."""
 KEPT_RECORDS = 20_000
@@ -57,12 +64,22 @@ class Demo:
 
     def __init__(self, config: Config, options: DemoOptions, out: TextIO, *, pictures: bool = True) -> None:
         """Raises ConfigError for a rate or seed that makes no shop."""
-        self._config = config
         self._options = options
+        scenario = scenario_named(SCENARIO)
         self._traffic = endless_slices(
-            scenario_named(SCENARIO), options.rate, options.seed, MINUTES, slice_ms=SLICE_MS, partitions=PARTITIONS
+            scenario, options.rate, options.seed, MINUTES, slice_ms=SLICE_MS, partitions=PARTITIONS
         )
         self._clock_ms, self._first = next(self._traffic)
+        self._config = replace(
+            config,
+            drift=DriftConfig(
+                references=references_of_day_before(scenario, options.rate, options.seed, self._clock_ms - SLICE_MS),
+                policy=DriftPolicy(horizon_ms=HORIZON_MS),
+                from_impressions=False,
+            ),
+            # Minor ones are recorded, and disturb nobody.
+            channels=tuple(replace(channel, min_severity="major") for channel in DEFAULT_CHANNELS),
+        )
         self._board = Board()
         self._screen = Screen(out)
         self._draws = pictures and self._screen.has_pictures
@@ -95,7 +112,8 @@ class Demo:
                         terminal=self._alerts,
                     )
                     await self._run_app(app, broker, stop)
-            self._screen.line(self._closing_words())
+            for line in (*worst_lines(self._board), self._closing_words()):
+                self._screen.line(line)
         finally:
             await asyncio.to_thread(self._screen.close)
         if self._screen.error is not None:
@@ -164,31 +182,37 @@ class Demo:
         if now - counted_at >= 1.0:
             self._events_per_s = (self._events - counted) / (now - counted_at) if counted_at else 0.0
             self._last_count = now, self._events
-        watermark = min((held.state.watermark for held in app.join_agent.custodian.held.values()), default=0)
+        custodians: tuple[Custodian[Any], ...] = (app.join_agent.custodian, app.inference_agent.custodian)
+        watermark = min((held.state.watermark for each in custodians for held in each.held.values()), default=0)
         self._watermarks.append((now, watermark))
         while len(self._watermarks) > 1 and now - self._watermarks[1][0] > TOLD_WITHIN_S:
             self._watermarks.popleft()
         told = self._watermarks[0][1]
         if self._draws:
             progress = Progress(self._clock_ms, watermark, told, self._events, self._events_per_s, self._options.speed)
-            self._screen.picture(draw(self._board, progress, self._links(app), plain=self._screen.is_plain))
+            picture = draw(
+                self._board, progress, self._links(app), plain=self._screen.is_plain, width=self._screen.width
+            )
+            self._screen.picture(picture)
         else:
             self._tell_minutes(told)
 
     def _tell_minutes(self, told_ms: int) -> None:
-        """A line for each minute whose clicks have come."""
-        starts = sorted({start for windows in self._board.windows.values() for start in windows})
+        """Some lines for each minute whose clicks have come."""
+        starts = sorted({start for minutes in self._board.minutes.values() for start in minutes})
         for start in starts:
             is_due = start + WINDOW_MS + SETTLE_MS <= told_ms
             if is_due and (self._told_until is None or start > self._told_until):
                 self._told_until = start
-                self._screen.line(minute_line(self._board, start))
+                for line in minute_lines(self._board, start):
+                    self._screen.line(line)
 
     def _say_hello(self, app: TidemarkApp) -> None:
         if not self._draws:
             self._screen.line(
                 f"A simulated shop, {self._options.speed:g} times as fast as life. At 10:00 a promotion brings new "
-                "users, and the home recommender's CTR falls from 8 % to 4 %."
+                "users, and the home recommender's CTR falls from 8 % to 4 %; features are compared with those of "
+                "the day before."
             )
             self._screen.line("  ".join(self._links(app)))
 
@@ -205,6 +229,7 @@ class Demo:
         return (
             f"{self._events:,} events in {seconds:.0f} s, {board.final_rows:,} windows are final; "
             f"alerts: {board.fired} fired, {board.resolved} resolved"
+            + (f", {board.minor} minor ones recorded" if board.minor else "")
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -31,6 +31,9 @@ _STAND_IN = "\ufdd0"
 """No character either, but one that can be decoded."""
 
 
+NO_FEATURES = msgspec.Raw(b"{}")
+
+
 class Event(msgspec.Struct, gc=False):
     """What every event carries; `at` is Logstash's time, as text, read where `event_time` is missing."""
 
@@ -39,16 +42,21 @@ class Event(msgspec.Struct, gc=False):
     event_id: str | None = None
 
 
-class Impression(Event, gc=False, kw_only=True):
+class ModelEvent(Event, gc=False, kw_only=True):
+    """What a model did."""
+
+    model_id: str
+    model_version: str | None = None
+    request_id: str | None = None
+    features: msgspec.Raw = NO_FEATURES
+    """Kept as text: most events' features are never looked at."""
+
+
+class Impression(ModelEvent, gc=False, kw_only=True):
     """An item that a model showed to a user."""
 
     user_id: str
     item_id: str
-    model_id: str
-    model_version: str | None = None
-    request_id: str | None = None
-    features: msgspec.Raw = msgspec.Raw(b"{}")
-    """Kept as text: most events' features are never looked at."""
 
 
 class Click(Event, gc=False, kw_only=True):
@@ -58,7 +66,17 @@ class Click(Event, gc=False, kw_only=True):
     item_id: str
 
 
+class Inference(ModelEvent, gc=False, kw_only=True):
+    """A request to a model, and how it was answered."""
+
+    latency_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    status: Literal["ok", "error", "timeout"] | None = None
+    """`ok` where it is not said."""
+    prediction: int | float | str | None = None
+
+
 EventT = TypeVar("EventT", bound=Event)
+ModelEventT = TypeVar("ModelEventT", bound=ModelEvent)
 
 _features = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 _time = msgspec.json.Decoder(int | float | str | None)
@@ -111,7 +129,7 @@ def decode_events(
     return found
 
 
-def drop_bad_features(found: Decoded[Impression]) -> None:
+def drop_bad_features(found: Decoded[ModelEventT]) -> None:
     """Reject events whose features are not an object of scalars."""
     text = b"\n".join([b"", *(event.features for event in found.events)])
     octets = np.frombuffer(text, np.uint8)
@@ -134,13 +152,17 @@ def drop_bad_features(found: Decoded[Impression]) -> None:
     _reject(found, bad)
 
 
+def replace_half_characters(value: bytes) -> bytes:
+    """JSON in which half of a surrogate pair has become one character that stands in no text of ours."""
+    return _HALF_CHARACTER.sub(lambda half: _STAND_IN.encode() if half[1] else half[0], value)
+
+
 def _without_half_characters(decoder: msgspec.json.Decoder[EventT], value: bytes | None) -> EventT | None:
     """The event of a record whose only fault are half characters in fields that nobody reads; else None."""
     if not value or not _HALF_CHARACTER.search(value):
         return None
-    whole = _HALF_CHARACTER.sub(lambda half: _STAND_IN.encode() if half[1] else half[0], value)
     try:
-        event = decoder.decode(whole)
+        event = decoder.decode(replace_half_characters(value))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     texts = (getattr(event, name) for name in event.__struct_fields__)

@@ -1,19 +1,19 @@
-"""The join agent: impressions and clicks in, partials out."""
+"""The agents that read the inputs: events in, partials out."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from agents.custodian import Custodian
+from agents.custodian import Custodian, Held
 from agents.health import Health
-from agents.join_state import JoinState
+from agents.input_state import InputState
 from agents.metrics import Metrics
 from agents.transports.consumer import BatchConsumer
 from tables.checkpoint import CheckpointStore
@@ -23,16 +23,20 @@ from tables.watermark import UNKNOWN, reached
 MAX_CLOCK_STEP_MS = 1_000
 QUIET_S = 2.0
 ANSWER_S = 3.0
-HINTS = "watermarks"
 HINTS_EVERY_S = 1.0
 
+FIRST = 0
+"""In a replay this partition speaks even without data, so that those who wait for its group hear of it."""
 
-class JoinAgent:
-    """Feeds the partitions that this worker owns, and lets their time pass."""
+StateT = TypeVar("StateT", bound=InputState[Any])
+
+
+class InputAgent(Generic[StateT]):
+    """Feeds the partitions of its topics that this worker owns, and lets their time pass."""
 
     def __init__(
         self,
-        custodian: Custodian[JoinState],
+        custodian: Custodian[StateT],
         consumer: Callable[[], BatchConsumer],
         store: CheckpointStore,
         sources: Callable[[], int],
@@ -47,22 +51,31 @@ class JoinAgent:
         self._metrics = metrics
         self._health = health
         self._monotonic = monotonic
+        self._hints = f"{custodian.agent}-watermarks"
         self._ticked_at = monotonic()
         self._hinted_at = self._ticked_at
         self._heard_at: dict[TP, float] = {}
         self._elsewhere: dict[int, tuple[int, bool]] = {}
         self.clock_ms = 0
-        self.speaking = 0
-        """Partitions that have seen data, in a replay."""
+        self._replayed: tuple[int, int] | None = None
+        """How far a replay is: its clock, and the watermark of the partitions that have been heard."""
 
     async def run(self, stream: Any) -> None:
         """The agent's body: acknowledgements come with the checkpoints."""
         async for event in stream.noack().events():
             batch = event.value
+            held = self.custodian.held.get(batch.partition)
+            if held is not None and not held.state.has_data:
+                self._bring_up(held.state)
             if self.custodian.take(event.message) is not None:
                 now = self._monotonic()
                 for section in batch.sections:
                     self._heard_at[TP(section.topic, batch.partition)] = now
+
+    async def round(self) -> None:
+        """Let time pass, and checkpoint what has changed."""
+        await self.tick()
+        await self.custodian.checkpoint_all()
 
     async def tick(self) -> None:
         """Let time pass on a live broker.
@@ -106,31 +119,44 @@ class JoinAgent:
         for held in self.custodian.held.values():
             held.state.begin(clock_ms)
 
-    def tick_replay(self) -> None:
-        """Let time pass in a replay: the clock is what the latest records of any partition say."""
-        states = [held.state for held in self.custodian.held.values()]
-        clock = max((state.clock_ms for state in states), default=0)
+    @property
+    def speaking(self) -> int:
+        """How many partitions speak, in a replay."""
+        return len(self._speaking())
+
+    def tick_replay(self, clock_ms: int) -> None:
+        """Let time pass in a replay: the clock is what the latest records of any input say."""
+        states = [held.state for held in self._speaking()]
         heard = [state for state in states if state.has_data]
-        self.speaking = len(heard)
         for state in heard:
-            state.tick(clock, UNKNOWN)
+            state.tick(clock_ms, UNKNOWN)
         others = reached((state.watermark, state.idle) for state in heard)
+        self._replayed = clock_ms, others
         for state in states:
-            if not state.has_data:
-                # What the others have made final is final: its first events may be late already.
-                state.adopt(others)
-            state.tick(clock, others)
+            self._bring_up(state)
 
     async def checkpoint_replay(self) -> None:
-        """Checkpoint, in the order of the partitions, those that have seen data."""
-        for _, held in sorted(self.custodian.held.items()):
-            if held.state.has_data:
-                await self.custodian.checkpoint(held)
+        """Checkpoint those that speak, in the order of the partitions."""
+        for held in self._speaking():
+            await self.custodian.checkpoint(held)
 
     def finish(self) -> None:
         """The input has ended."""
         for held in self.custodian.held.values():
             held.state.finish()
+
+    def _bring_up(self, state: StateT) -> None:
+        """Let a replay's time pass for a partition as it has for the others."""
+        if self._replayed is None:
+            return
+        clock_ms, others = self._replayed
+        if not state.has_data:
+            # What the others have made final is final: its first events may be late already.
+            state.adopt(others)
+        state.tick(clock_ms, others)
+
+    def _speaking(self) -> list[Held[StateT]]:
+        return [held for p, held in sorted(self.custodian.held.items()) if held.state.has_data or p == FIRST]
 
     def _here(self) -> dict[int, tuple[int, bool]]:
         return {p: (held.state.watermark, held.state.idle) for p, held in self.custodian.held.items()}
@@ -142,8 +168,8 @@ class JoinAgent:
         self._hinted_at = now
         try:
             for partition, known in self._here().items():
-                await self._store.hint(HINTS, str(partition), msgspec.msgpack.encode(known))
-            told = await self._store.hints(HINTS)
+                await self._store.hint(self._hints, str(partition), msgspec.msgpack.encode(known))
+            told = await self._store.hints(self._hints)
         except StoreError:
             return
         self._elsewhere = {int(p): tuple(msgspec.msgpack.decode(value)) for p, value in told.items()}

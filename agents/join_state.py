@@ -1,30 +1,26 @@
-"""The join agent's state of one partition: the join table, and where its windows began in the broker."""
+"""The join agent's state of one partition: the join table, and the features of the impressions."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 
-from agents.dead_letters import dead_letter, reason_code
 from agents.decoding import JoinDecoder, JoinInput
+from agents.feature_intake import FeatureIntake
+from agents.input_state import InputState
 from agents.metrics import Metrics
-from agents.partition_state import Changes, Outgoing, PartitionState
+from agents.partition_state import Changes
+from agents.telling import Words
 from agents.transports.batch import Batch
-from tables.join import JoinTable, Outcomes, Step, WindowCount
-from tables.join_policy import WINDOW_MS, JoinPolicy
-from tables.partials import Partial, PartialRow, encode_partial
-from tables.watermark import CLICKS, IMPRESSIONS, UNKNOWN
-
-ROWS_A_MESSAGE = 4_000
-"""Keeps a partial far below the megabyte that Kafka takes at once."""
-
-HEARTBEAT_MS = 10_000
-"""A partition that has nothing to tell repeats its watermark so often; its keys in the store live on with that."""
+from tables.feature_counts import is_feature_chunk
+from tables.join import JoinTable, Outcomes, Step
+from tables.join_policy import JoinPolicy
+from tables.partials import JOIN, PartialRow
+from tables.watermark import UNKNOWN, Watermark
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +47,7 @@ class JoinSetting:
     """How many partitions the join has over all workers."""
     targets: Callable[[], int]
     """How many partitions the partials topic has."""
+    intake: FeatureIntake = field(default_factory=FeatureIntake)
 
     @property
     def hash_key_id(self) -> str:
@@ -58,87 +55,41 @@ class JoinSetting:
         return blake2b(self.hash_key, digest_size=8, person=b"tidemark-key-id").hexdigest()
 
 
-class JoinState(PartitionState):
+class JoinState(InputState[JoinSetting]):
     """One partition of impressions and clicks."""
 
     def __init__(self, partition: int, setting: JoinSetting, clock_ms: int) -> None:
-        self.partition = partition
-        self.clock_ms = clock_ms
+        topics = setting.topics
+        super().__init__(partition, (topics.impressions, topics.clicks), JOIN, setting, clock_ms)
         self.table = JoinTable(setting.policy, clock_ms)
-        self._setting = setting
-        self._decoder = JoinDecoder(setting.topics.clicks, setting.hash_key)
-        self._dead: list[Outgoing] = []
-        # First offset that matters to each minute of event time, by topic: from there a rebuild must read again.
-        self._first_offset: dict[str, dict[int, int]] = {
-            setting.topics.impressions: {},
-            setting.topics.clicks: {},
-        }
-        self._next_offset: dict[str, int] = {}
-        self._told = UNKNOWN
-        self._told_at_ms: int | None = None
-        self._touched = True
-        self.has_data = False
-        """Whether an event has ever been applied."""
+        self._decoder = JoinDecoder(topics.clicks, setting.hash_key)
         self._counted = Outcomes()
 
     def apply(self, batch: Batch, skip_before: Mapping[str, int]) -> None:
         """See PartitionState; times of arrival come from the batch, or else from `tick`."""
         setting = self._setting
-        decoded = self._decoder.decode(batch, self.table.models, setting.now_ms())
+        features = setting.intake.batch(self.table.models)
+        decoded = self._decoder.decode(batch, self.table.models, setting.now_ms(), features)
         clock: Any = self.clock_ms if decoded.clock is None else np.maximum.accumulate(decoded.clock)
         if decoded.clock is not None and len(decoded.clock):
             self.clock_ms = max(self.clock_ms, int(clock[-1]))
         self._remember_offsets(decoded)
         applied = self.table.apply(decoded.events, clock)
+        if features is not None:
+            refused = [k for k in (*applied.late.tolist(), *applied.no_room.tolist()) if not decoded.events.is_click[k]]
+            if refused:
+                impressions = [decoded.impression(k) for k in refused]
+                features.refuse(decoded.events.model[refused], decoded.events.time[refused], impressions)
+            features.store(self._features)
         bad = [
             *decoded.bad,
             *(decoded.as_bad(int(k), "late") for k in applied.late),
             *(decoded.as_bad(int(k), "no_room: the limit of live rows or models is reached") for k in applied.no_room),
         ]
-        fresh = [record for record in bad if record.offset >= skip_before.get(record.topic, 0)]
-        self._dead += [dead_letter(setting.topics.dead_letters, record) for record in fresh]
-        for section in batch.sections:
-            self._next_offset[section.topic] = section.next_offset
-            setting.metrics.events.labels(section.topic).inc(len(section))
-        for record in fresh:
-            setting.metrics.dead_letters.labels(record.topic, reason_code(record.reason)).inc()
-            if record.reason == "late":
-                setting.metrics.late.labels(record.topic).inc()
-        self._touched = self.has_data = True
-
-    def tick(self, clock_ms: int, others: int) -> None:
-        """Let time pass; `others` is the watermark that the other partitions have reached."""
-        self.clock_ms = max(self.clock_ms, clock_ms)
-        before = self.table.watermark.value
-        self.table.tick(self.clock_ms, others)
-        self._touched |= self.table.watermark.value != before or self._is_silent()
-
-    def begin(self, clock_ms: int) -> None:
-        """The clock of a replay starts here: no input has been idle before."""
-        self.clock_ms = clock_ms
-        for side in (IMPRESSIONS, CLICKS):
-            self.table.watermark.touch(side, clock_ms)
-
-    def adopt(self, others: int) -> None:
-        """Begin where the other partitions are: nothing has been heard of this one so far."""
-        self.table.watermark.lift(others)
-
-    def touch(self, topic: str) -> None:
-        """The topic's partition is not known to be read to its end, so it is not idle."""
-        self.table.watermark.touch(CLICKS if topic == self._setting.topics.clicks else IMPRESSIONS, self.clock_ms)
-
-    @property
-    def watermark(self) -> int:
-        """How far event time has come, ms."""
-        return self.table.watermark.value
-
-    @property
-    def idle(self) -> bool:
-        """Whether both inputs are idle."""
-        return self.table.watermark.is_idle(self.clock_ms)
+        self._note_batch(batch, bad, skip_before)
 
     def finish(self) -> None:
-        """The input has ended: all windows become final."""
+        """See InputState."""
         self.table.finish()
         self._touched = True
 
@@ -146,74 +97,55 @@ class JoinState(PartitionState):
         """See PartitionState."""
         if not self._touched:
             return None
-        # Asked first: where there is no answer, nothing has been taken out of the table yet.
-        sources, targets = self._setting.sources(), self._setting.targets()
+        speaker = self._speaker(epoch, number)
         self._touched = False
-        steps = self.table.settle()
+        words = [*self._feature_words(), *map(_words, self.table.settle())]
+        first_open = self.table.first_open
+        self._features.forget_before(first_open)
+        self._offsets.forget_before(first_open)
         append, drop = self.table.take_changes()
-        dead, self._dead = tuple(self._dead), []
-        self._forget_offsets()
+        feature_append, feature_drop = self._features.take_changes()
         self._count()
         return Changes(
             state={
                 "table": self.table.state(),
-                "first_offset": self._first_offset,
-                "next_offset": self._next_offset,
+                "offsets": self._offsets.state(),
                 "hash_key": self._setting.hash_key_id,
             },
-            rebuild={
-                topic: min(minutes.values(), default=self._next_offset.get(topic, 0))
-                for topic, minutes in self._first_offset.items()
-            },
-            rebuild_state={
-                "watermark": self.table.watermark.state(),
-                "first_open": self.table.first_open,
-            },
-            append=append,
-            drop=frozenset(drop),
-            before=dead,
-            after=tuple(self._partials(steps, epoch, number, sources, targets)),
+            rebuild=self._offsets.rebuild(),
+            rebuild_state={"watermark": self._time.state(), "first_open": first_open},
+            append=append | feature_append,
+            drop=frozenset(drop | feature_drop),
+            before=self._take_dead(),
+            after=tuple(self._telling.messages(words, speaker, self.clock_ms, self.idle)),
         )
 
     def restore(self, state: Mapping[str, Any], chunks: Mapping[str, bytes]) -> None:
         """See PartitionState; ValueError also where the ids were hashed with another key."""
         if state["hash_key"] != self._setting.hash_key_id:
             raise ValueError("the checkpoint was made with another hash key")
-        self.table.restore(state["table"], chunks, self.clock_ms)
-        self._first_offset = {topic: dict(state["first_offset"].get(topic, {})) for topic in self._first_offset}
-        self._next_offset = dict(state["next_offset"])
+        rows = {name: data for name, data in chunks.items() if not is_feature_chunk(name)}
+        self.table.restore(state["table"], rows, self.clock_ms)
+        self._features.restore(chunks)
+        self._offsets.restore(state["offsets"])
 
-    def restore_time(self, rebuild_state: Mapping[str, Any]) -> None:
-        """See PartitionState."""
+    @property
+    def _time(self) -> Watermark:
+        return self.table.watermark
+
+    def _let_pass(self, others: int) -> None:
+        self.table.tick(self.clock_ms, others)
+
+    def _restore_time(self, rebuild_state: Mapping[str, Any]) -> None:
         self.table.restore_time(rebuild_state, self.clock_ms)
-        self.table.watermark.frozen = True
-
-    def rebuilt(self) -> None:
-        """See PartitionState."""
-        self.table.watermark.frozen = False
-        self.table.tick(self.clock_ms)
-        self._touched = True
 
     def _remember_offsets(self, decoded: JoinInput) -> None:
-        events = decoded.events
+        events, topics = decoded.events, self._setting.topics
         if not len(events):
             return
-        minutes, offsets = events.time // WINDOW_MS * WINDOW_MS, decoded.offsets()
-        for topic, mine in (
-            (self._setting.topics.clicks, events.is_click),
-            (self._setting.topics.impressions, ~events.is_click),
-        ):
-            first = self._first_offset[topic]
-            starts, where = np.unique(minutes[mine], return_inverse=True)
-            lowest = np.full(len(starts), np.iinfo(np.int64).max)
-            np.minimum.at(lowest, where, offsets[mine])
-            for minute, offset in zip(starts.tolist(), lowest.tolist(), strict=True):
-                if minute >= self.table.first_open:
-                    first[minute] = min(offset, first.get(minute, offset))
-
-    def _forget_offsets(self) -> None:
-        for topic, minutes in self._first_offset.items():
-            self._first_offset[topic] = {m: o for m, o in minutes.items() if m >= self.table.first_open}
+        offsets = decoded.offsets()
+        for topic, mine in ((topics.clicks, events.is_click), (topics.impressions, ~events.is_click)):
+            self._offsets.remember(topic, events.time[mine], offsets[mine], self.table.first_open)
 
     def _count(self) -> None:
         """Bring the metrics up to what the table knows."""
@@ -228,38 +160,7 @@ class JoinState(PartitionState):
             lag = self._setting.now_ms() - table.watermark.value
             metrics.watermark_lag.labels(partition).set(lag / 1000)
 
-    def _is_silent(self) -> bool:
-        return self._told_at_ms is None or self.clock_ms - self._told_at_ms >= HEARTBEAT_MS
 
-    def _partials(self, steps: list[Step], epoch: int, number: int, sources: int, targets: int) -> list[Outgoing]:
-        messages: list[Outgoing] = []
-        silent = self._is_silent()
-        for step in steps:
-            if not step.counts and step.watermark == self._told and not silent:
-                continue
-            # Only the last part of a step may move time on: the windows that it closes must have been told before.
-            before = self._told
-            self._told, self._told_at_ms = step.watermark, self.clock_ms
-            rows: list[list[PartialRow]] = [[] for _ in range(targets)]
-            for count in step.counts:
-                row = PartialRow(*count.model, count.start, count.impressions, count.clicks)
-                rows[target_of(count, targets)].append(row)
-            for target, mine in enumerate(rows):
-                last = max(0, len(mine) - 1) // ROWS_A_MESSAGE * ROWS_A_MESSAGE
-                for begin in range(0, last + 1, ROWS_A_MESSAGE):
-                    partial = Partial(
-                        self.partition,
-                        sources,
-                        epoch,
-                        number,
-                        step.watermark if begin == last else before,
-                        mine[begin : begin + ROWS_A_MESSAGE],
-                        part=len(messages),
-                    )
-                    messages.append(Outgoing(self._setting.topics.partials, None, encode_partial(partial), target))
-        return messages
-
-
-def target_of(count: WindowCount, targets: int) -> int:
-    """The partition of the partials topic where a model's windows are merged; the same for all its versions."""
-    return zlib.crc32(count.model[0].encode()) % targets
+def _words(step: Step) -> Words:
+    rows = [PartialRow(*count.model, count.start, count.impressions, count.clicks) for count in step.counts]
+    return Words(step.watermark, rows)

@@ -22,6 +22,7 @@ from faust.types import TP
 from agents.app import create_app, wall_clock_ms
 from agents.config import Config, KafkaConfig
 from agents.dead_letters import VALUE_BYTES
+from agents.input_agent import InputAgent
 from agents.recordings import BrokenLine, Line
 from agents.replay_input import Chunk
 from agents.tidemark_app import TidemarkApp
@@ -75,7 +76,9 @@ class Replay:
         """How far the recording's clock has come."""
         self._broker = broker
         topics = app.config.topics
-        self._joined = frozenset((topics.impressions, topics.clicks))
+        self._inputs = frozenset((topics.impressions, topics.clicks, topics.inferences))
+        self._agents: tuple[InputAgent[Any], ...] = (app.join_agent, app.inference_agent)
+        self._input_clock_ms = 0
         self._rows: list[tuple[Any, bytes]] = []
         self._alerts: list[bytes] = []
         self._dead: list[bytes] = []
@@ -88,43 +91,48 @@ class Replay:
 
     async def ready(self) -> None:
         """Return when every partition is there to be fed."""
-        held = self.app.join_agent.custodian.held
-        await self._until(lambda: len(held) == PARTITIONS and len(self.app.windows.held) == 1)
+        held = [agent.custodian.held for agent in self._agents]
+        await self._until(lambda: {len(h) for h in held} == {PARTITIONS} and len(self.app.windows.held) == 1)
 
     async def feed(self, chunk: Chunk) -> Output:
         """Append a chunk and wait until the agents have done everything that follows from it."""
         totals, append = self.totals, self._broker.append
         if not self.clock_ms and chunk[-1][0]:
-            self.app.join_agent.begin_replay(next(clock for clock, _ in chunk if clock))
+            for agent in self._agents:
+                agent.begin_replay(next(clock for clock, _ in chunk if clock))
         letters: list[tuple[int, bytes]] = []
         origins: defaultdict[TP, list[int]] = defaultdict(list)
         before = totals.events
         for place, (clock, item) in enumerate(chunk):
             if isinstance(item, BrokenLine):
                 letters.append((place, _letter_of(item)))
-            elif item.topic in self._joined:
+            elif item.topic in self._inputs:
                 partition = item.partition % PARTITIONS
                 append(item.topic, item.key, item.value, partition, clock)
                 origins[TP(item.topic, partition)].append(place)
                 totals.events += 1
+                self._input_clock_ms = clock
             else:
                 totals.ignored[item.topic] += 1
         self.clock_ms = chunk[-1][0]
         if totals.events > before:
-            await self._until(lambda: self.app.join_agent.custodian.applied == totals.events)
-            self.app.join_agent.tick_replay()
+            await self._until(lambda: sum(agent.custodian.applied for agent in self._agents) == totals.events)
+            for agent in self._agents:
+                agent.tick_replay(self._input_clock_ms)
             await self._settle()
         letters += self._take_letters(chunk, origins)
         return self._output([letter for _, letter in sorted(letters)], until=self._final_until())
 
     async def finish(self) -> Output:
         """The input has ended: every open window becomes final."""
-        self.app.join_agent.finish()
+        for agent in self._agents:
+            agent.finish()
         await self._settle()
         return self._output([], until=None)
 
     async def _settle(self) -> None:
-        await self.app.join_agent.checkpoint_replay()
+        for agent in self._agents:
+            await agent.checkpoint_replay()
         partials = TP(self.app.config.topics.partials, 0)
         await self._until(lambda: self.app.windows.applied == self._broker.end_offset(partials))
         await self.app.windows.checkpoint_all()
@@ -138,7 +146,7 @@ class Replay:
 
     def _final_until(self) -> int:
         """Windows that end at or before it are final."""
-        return self.app.windows.held[0].state.merge.first_open
+        return self.app.windows.held[0].state.final_until
 
     def _hold_row(self, row: bytes) -> None:
         read = orjson.loads(row)
@@ -216,7 +224,7 @@ async def replaying(config: Config, *, provisional: bool = False) -> AsyncIterat
     broker.carries_clock = True
     broker.keep_records = KEPT_RECORDS
     topics = config.topics
-    for topic in (topics.impressions, topics.clicks):
+    for topic in (topics.impressions, topics.clicks, topics.inferences):
         broker.create_topic(topic, PARTITIONS)
     for topic in topics.outputs:
         broker.create_topic(topic, 1)

@@ -51,6 +51,11 @@ class Screen:
         """Whether only ASCII can be shown."""
         return not self._console.encoding.startswith("utf")
 
+    @property
+    def width(self) -> int:
+        """Characters in a line."""
+        return self._console.width
+
     def picture(self, picture: RenderableType) -> None:
         """Draw, unless the last one is still being drawn."""
         if not self._pictures_waiting:

@@ -15,10 +15,13 @@ from faust.app.base import BootStrategy
 from agents.config import Config, KafkaConfig, WebConfig
 from agents.custodian import Custodian
 from agents.health import Health
-from agents.join_agent import JoinAgent
+from agents.inference_state import InferenceState
+from agents.input_agent import InputAgent
+from agents.join_state import JoinState
 from agents.kafka_admin import prepare_topics
 from agents.metrics import Metrics
 from agents.publisher import Publisher
+from agents.reference_watch import ReferenceWatch
 from agents.transports.consumer import BatchConsumer, Layout
 from agents.transports.no_tables import NoTables
 from agents.web import WebServer
@@ -29,6 +32,7 @@ from tables.errors import BrokerUnavailable
 log = logging.getLogger("tidemark.app")
 
 TURN_S = 0.1
+REFERENCES_MS = 20_000
 
 
 class NoWeb(BootStrategy):
@@ -51,7 +55,7 @@ class TidemarkApp(faust.App):
         topics = config.topics
         self.tidemark_layout = Layout(
             groups=(frozenset((topics.impressions, topics.clicks)),),
-            held=frozenset((topics.impressions, topics.clicks, topics.partials)),
+            held=frozenset((topics.impressions, topics.clicks, topics.inferences, topics.partials)),
         )
         super().__init__(
             config.group,
@@ -68,6 +72,7 @@ class TidemarkApp(faust.App):
             stream_wait_empty=True,
             consumer_auto_offset_reset="earliest",
             consumer_max_fetch_size=config.kafka.max_fetch_bytes,
+            consumer_group_instance_id=config.kafka.instance_id,
             broker_commit_interval=1.0,
             broker_session_timeout=config.kafka.session_timeout_ms / 1000,
             broker_heartbeat_interval=config.kafka.heartbeat_interval_ms / 1000,
@@ -78,12 +83,16 @@ class TidemarkApp(faust.App):
         )
         self.now_ms = now_ms
         self.publisher = Publisher(self)
-        self.join_agent: JoinAgent
+        self.join_agent: InputAgent[JoinState]
+        self.inference_agent: InputAgent[InferenceState]
         self.windows: Custodian[WindowsState]
+        self.references: ReferenceWatch | None = None
         self.http: WebServer | None = None
         self._loops: list[asyncio.Task[None]] = []
         self._partitions: dict[str, int] = {}
         self._prepared = False
+        self.failure: BaseException | None = None
+        """What the worker failed for; Faust's `crash_reason` is whatever went wrong last on the way down."""
         self.drained = False
         """Set on the way down, when the last checkpoint of every partition has been written."""
 
@@ -118,6 +127,8 @@ class TidemarkApp(faust.App):
             self.http = WebServer(self._web_config(), self.metrics, self.health)
             await self.http.start()
         await self.store.open()
+        if self.references is not None:
+            await self.references.open()
         if self.live and (created := await prepare_topics(self.config)):
             log.info("created topics: %s", ", ".join(created))
         self._prepared = True
@@ -126,6 +137,8 @@ class TidemarkApp(faust.App):
         """Give back what `prepare` has taken."""
         if self.http is not None:
             await self.http.stop()
+        if self.references is not None:
+            await self.references.close()
         await self.store.close()
 
     async def on_start(self) -> None:
@@ -136,10 +149,14 @@ class TidemarkApp(faust.App):
             intervals = self.config.timing
             self._loops = [
                 asyncio.create_task(self._turn(), name="turn"),
-                asyncio.create_task(self._every(intervals.checkpoint_interval_ms, self._join_round), name="join"),
+                *(
+                    asyncio.create_task(self._every(intervals.checkpoint_interval_ms, agent.round), name=name)
+                    for name, agent in (("join", self.join_agent), ("inferences", self.inference_agent))
+                ),
                 asyncio.create_task(
                     self._every(intervals.emit_interval_ms, self.windows.checkpoint_all), name="windows"
                 ),
+                asyncio.create_task(self._every(REFERENCES_MS, self._look_at_references), name="references"),
             ]
 
     async def on_stop(self) -> None:
@@ -164,12 +181,13 @@ class TidemarkApp(faust.App):
     async def _drain(self) -> None:
         self.drained = False
         await self.join_agent.custodian.checkpoint_all()
+        await self.inference_agent.custodian.checkpoint_all()
         await self.windows.checkpoint_all()
         self.drained = True
 
-    async def _join_round(self) -> None:
-        await self.join_agent.tick()
-        await self.join_agent.custodian.checkpoint_all()
+    async def _look_at_references(self) -> None:
+        if self.references is not None:
+            await self.references.turn()
 
     async def _every(self, interval_ms: int, work: Callable[[], Any]) -> None:
         """Do `work` twice an interval, so that two agents in a row still keep it."""
@@ -190,8 +208,9 @@ class TidemarkApp(faust.App):
 
     async def fail(self, error: BaseException) -> None:
         """Crash, and write nothing more: what failed may have left a state half changed."""
-        self.join_agent.custodian.revoked()
-        self.windows.revoked()
+        self.failure = self.failure or error
+        for custodian in (self.join_agent.custodian, self.inference_agent.custodian, self.windows):
+            custodian.revoked()
         await self.crash(error)
 
     async def _turn(self) -> None:

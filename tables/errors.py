@@ -5,6 +5,7 @@ TidemarkError
 └── RunError              it ran and failed; the command line exits with 1
     ├── InputError        an input file cannot be read
     ├── BrokerUnavailable no broker answers, or it refuses
+    ├── TakenOver         another worker has this one's instance id (agents/transports/static_member.py)
     └── StoreError        the checkpoint store failed
         ├── StoreUnavailable  it does not answer; trying again may help
         ├── Fenced            a newer owner has claimed the scope; this one must stop writing

@@ -12,20 +12,17 @@ to twice its size. Every key expires by itself when its scope is no longer writt
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError
-
 from tables.checkpoint import NO_CHUNKS, Lease, Scope, Snapshot
-from tables.errors import ConfigError, FellBehind, Fenced, StoreUnavailable
+from tables.errors import ConfigError, FellBehind, Fenced
+from tables.redis_connection import RedisConnection
 from tables.redis_scripts import CLAIM, HINT, SAVE
-from tables.redis_url import OPERATION_TIMEOUT_S, RedisClient, StoreUrl, connect, disconnect
+from tables.redis_url import OPERATION_TIMEOUT_S, StoreUrl
 
 DEFAULT_TTL_S = 24 * 3600.0
 
@@ -69,40 +66,28 @@ class RedisStore:
     ) -> None:
         if not _NAMESPACE.fullmatch(namespace):
             raise ConfigError(f"store namespace {namespace!r}: expected letters, digits, '_', '.' and '-'")
-        self._url = url
-        self._operation_timeout_s = operation_timeout_s
+        self._connection = RedisConnection(url, operation_timeout_s=operation_timeout_s)
         self._namespace = namespace
         self._ttl_ms = round(ttl_s * 1000)
         self._refresh_s = ttl_s / 4
         self._clock = clock
-        self._client: RedisClient | None = None
         self._held: dict[Scope, _Held] = {}
 
     async def open(self) -> None:
         """Connect. Raises StoreUnavailable, naming the URL without its password, if Redis does not answer."""
-        if self._client is None:
-            self._client = connect(self._url, operation_timeout_s=self._operation_timeout_s)
-        try:
-            await self.ping()
-        except StoreUnavailable:
-            await self.close()
-            raise
+        await self._connection.open()
 
     async def close(self) -> None:
         """Disconnect; the store can be opened again."""
-        client, self._client = self._client, None
-        if client is not None:
-            with self._answering():
-                await disconnect(client)
+        await self._connection.close()
 
     async def ping(self) -> None:
         """Return if Redis answers; else raise StoreUnavailable."""
-        with self._answering():
-            await self._redis.ping()
+        await self._connection.ping()
 
     async def claim(self, scope: Scope, now_ms: int) -> Snapshot:
         """Become the owner of a scope, and load its last checkpoint; see CheckpointStore.claim."""
-        with self._answering():
+        with self._connection.answering():
             answer = await self._run(CLAIM, [self._head_key(scope)], [now_ms, self._ttl_ms])
             stored = dict(zip(answer[::2], answer[1::2], strict=True))
             lengths = {
@@ -150,7 +135,7 @@ class RedisStore:
             pieces = _pieces(data)
             args += [len(pieces), *pieces]
         chunk_keys = [self._chunk_key(lease.scope, name) for name in (*dropped, *appended, *kept)]
-        with self._answering():
+        with self._connection.answering():
             answer = await self._run(SAVE, [self._head_key(lease.scope), *chunk_keys], args)
 
         _check(lease, new_number, [part.decode() for part in answer])
@@ -162,12 +147,12 @@ class RedisStore:
 
     async def hint(self, name: str, field: str, value: bytes) -> None:
         """Set one field of a small table shared by all workers; see CheckpointStore.hint."""
-        with self._answering():
+        with self._connection.answering():
             await self._run(HINT, [self._hints_key(name)], [field, value, self._ttl_ms])
 
     async def hints(self, name: str) -> dict[str, bytes]:
         """All fields of a shared table; empty if there is none."""
-        with self._answering():
+        with self._connection.answering():
             answer: dict[bytes, bytes] = await self._redis.hgetall(self._hints_key(name))
         return {field.decode(): value for field, value in answer.items()}
 
@@ -193,26 +178,11 @@ class RedisStore:
         return {name: b"".join(pieces.pop(name)) for name in keys}
 
     async def _run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-        try:
-            return await self._redis.execute_command("EVALSHA", digest, len(keys), *keys, *args)
-        except NoScriptError:
-            return await self._redis.execute_command("EVAL", script, len(keys), *keys, *args)
+        return await self._connection.run(script, keys, args)
 
     @property
     def _redis(self) -> Any:
-        # Redis and RedisCluster share no typed interface for the calls that both have.
-        if self._client is None:
-            raise StoreUnavailable(f"store {self._url.redacted} is not open")
-        return self._client
-
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
-        try:
-            yield
-        except (RedisError, RedisClusterException, OSError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise StoreUnavailable(f"store {self._url.redacted} is unavailable: {reason}") from error
+        return self._connection.client
 
     def _head_key(self, scope: Scope) -> str:
         return f"tidemark:{{{self._namespace}:{scope.agent}:{scope.partition}}}:head"

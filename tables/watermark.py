@@ -1,8 +1,8 @@
-"""The watermark of one partition: how far event time has surely come on both of its inputs.
+"""The watermark of one partition: how far event time has surely come on all of its inputs.
 
 It is the smaller of the inputs' (newest event time - out-of-orderness); an idle input stops holding it back,
 and it never goes down. Idleness is judged on a *clock* that the caller gives: arrival times in a replay,
-a supervised wall clock on a live broker (see `agents.join_agent`), so that a stalled worker is never taken
+a supervised wall clock on a live broker (see `agents.input_agent`), so that a stalled worker is never taken
 for a silent input.
 """
 
@@ -33,36 +33,38 @@ def reached(partitions: Iterable[tuple[int, bool]]) -> int:
 
 
 class Watermark:
-    """Running watermark over two inputs."""
+    """Running watermark over the inputs of a partition: impressions and clicks, or one topic alone."""
 
     __slots__ = ("_high", "_idle_after", "_out_of_orderness", "_seen", "frozen", "value")
 
-    def __init__(self, out_of_orderness_ms: int, idle_after_ms: int, clock_ms: int) -> None:
+    def __init__(self, out_of_orderness_ms: int, idle_after_ms: int, clock_ms: int, inputs: int = 2) -> None:
         self._out_of_orderness = out_of_orderness_ms
         self._idle_after = idle_after_ms
-        self._high = [UNKNOWN, UNKNOWN]
-        self._seen = [clock_ms, clock_ms]
+        self._high = [UNKNOWN] * inputs
+        self._seen = [clock_ms] * inputs
         self.value = UNKNOWN
         self.frozen = False
         """The watermark stays where it is, whatever is taken in: events are being read again."""
 
-    def advance(self, is_click: NDArray[np.bool_], time: Times, clock: Times | int) -> Times:
+    def advance(self, side: NDArray[np.bool_] | NDArray[np.int64], time: Times, clock: Times | int) -> Times:
         """Take in events in their order of arrival; returns the watermark after each, shape (n,), int64 ms.
 
-        `clock` is the arrival clock at each event (non-decreasing), or one value for all of them.
+        `side`: the number of each event's input, shape (n,), such as IMPRESSIONS or CLICKS. `clock`: the arrival clock
+        at each event (non-decreasing), or one value for all of them.
         """
         clocks = np.broadcast_to(np.asarray(clock, dtype=np.int64), time.shape)
         holds = []
-        for side, mine in ((IMPRESSIONS, ~is_click), (CLICKS, is_click)):
-            high = np.maximum.accumulate(np.where(mine, time, self._high[side]))
-            np.maximum(high, self._high[side], out=high)
-            seen = np.maximum.accumulate(np.where(mine, clocks, self._seen[side]))
+        for number in range(len(self._high)):
+            mine = side == number
+            high = np.maximum.accumulate(np.where(mine, time, self._high[number]))
+            np.maximum(high, self._high[number], out=high)
+            seen = np.maximum.accumulate(np.where(mine, clocks, self._seen[number]))
             holds.append(np.where(clocks - seen > self._idle_after, END, high))
-            self._high[side] = int(high[-1])
-            self._seen[side] = max(self._seen[side], int(seen[-1]))
+            self._high[number] = int(high[-1])
+            self._seen[number] = max(self._seen[number], int(seen[-1]))
         if self.frozen:
             return np.full(time.shape, self.value)
-        marks: Times = np.minimum(holds[0], holds[1]) - self._out_of_orderness
+        marks: Times = np.min(holds, axis=0) - self._out_of_orderness
         np.maximum.accumulate(marks, out=marks)
         np.maximum(marks, self.value, out=marks)
         self.value = int(marks[-1])
@@ -82,7 +84,7 @@ class Watermark:
         self._seen[side] = max(self._seen[side], clock)
 
     def is_idle(self, clock: int) -> bool:
-        """Whether both inputs are idle: then this partition must not hold the others back."""
+        """Whether all inputs are idle: then this partition must not hold the others back."""
         return all(clock - seen > self._idle_after for seen in self._seen)
 
     def lift(self, value: int) -> None:
@@ -95,7 +97,7 @@ class Watermark:
         return {"value": self.value, "high": list(self._high)}
 
     def restore(self, state: dict[str, Any], clock_ms: int) -> None:
-        """Continue from `state`; both inputs count as just seen."""
+        """Continue from `state`; all inputs count as just seen."""
         self.value = int(state["value"])
         self._high = [int(high) for high in state["high"]]
-        self._seen = [clock_ms, clock_ms]
+        self._seen = [clock_ms] * len(self._high)

@@ -1,167 +1,170 @@
-"""Windows over all partitions, merged from their cumulative partials.
+"""Windows over all partitions, merged from what each of them says of them.
 
-A partial replaces what its partition said before about the same window, so repeats and re-reads are harmless. A window
+What a partition says replaces what it said before about the same window, so repeats and re-reads are harmless. A window
 is final when the watermark of every partition has passed it; its row is then made once and never again, whatever is
 still told about it. Everything here follows from the order of the messages alone.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
 
 from tables.join_policy import WINDOW_MS, JoinPolicy
 from tables.models import Model
-from tables.partials import Partial
+from tables.sources import Source
 from tables.watermark import UNKNOWN
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class CtrRow:
-    """One row of kind `ctr`; times in ms."""
+class Merged(Generic[T]):
+    """One window of one model over all partitions; times in ms."""
 
     model: Model
     window_start: int
-    impressions: int
-    clicks: int
+    value: T
     final: bool
 
     @property
     def window_end(self) -> int:
         return self.window_start + WINDOW_MS
 
-    @property
-    def ctr(self) -> float | None:
-        """Clicked over shown pairs; None where nothing was shown."""
-        return self.clicks / self.impressions if self.impressions else None
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """What is merged: how values add up, and how they are packed for a checkpoint."""
+
+    name: str
+    total: Callable[[Iterable[T]], T]
+    pack: Callable[[T], Any]
+    unpack: Callable[[Any], T]
+    """Raises ValueError for what `pack` did not make."""
 
 
 class _Said(NamedTuple):
     """The last word of one partition on one window."""
 
-    impressions: int
-    clicks: int
+    value: Any
     offset: int
 
 
-class _Source(NamedTuple):
-    epoch: int
-    number: int
-    part: int
-    watermark: int
-    offset: int
+class WindowMerge(Generic[T]):
+    """Open windows of one kind, of the models that fall to one partition of the windows agent."""
 
-
-class WindowMerge:
-    """Open windows of the models that fall to one partition of the windows agent."""
-
-    def __init__(self, policy: JoinPolicy) -> None:
+    def __init__(self, kind: Kind[T], policy: JoinPolicy) -> None:
+        self.kind = kind
         self._policy = policy
-        self._sources: dict[int, _Source] = {}
-        self._of = 1
-        self._windows: dict[int, dict[Model, dict[int, _Said]]] = {}
+        self._windows: dict[int, dict[Model, dict[Source, _Said]]] = {}
         self._changed: set[tuple[int, Model]] = set()
+        self._unsaved: set[int] = set()
+        self._gone: set[int] = set()
         self.first_open = policy.first_open(UNKNOWN)
-
-    @property
-    def watermark(self) -> int:
-        """How far event time has come on every partition; UNKNOWN before all have spoken."""
-        if len(self._sources) < self._of:
-            return UNKNOWN
-        return min(source.watermark for source in self._sources.values())
 
     @property
     def open_windows(self) -> int:
         """Windows times models that are not final."""
         return sum(map(len, self._windows.values()))
 
-    def merge(self, partial: Partial, offset: int) -> bool:
-        """Take a partial in, read at `offset`; False where it is older than what its source has said already.
+    def put(self, start: int, model: Model, source: Source, value: T, offset: int) -> None:
+        """Take in what one partition says of one window, read at `offset`; no news of a window that is final."""
+        if start < self.first_open:
+            return
+        window = self._windows.setdefault(start, {}).setdefault(model, {})
+        before = window.get(source)
+        window[source] = _Said(value, offset)
+        self._unsaved.add(start)
+        if before is None or self.kind.pack(before.value) != self.kind.pack(value):
+            self._changed.add((start, model))
 
-        It then comes from an owner that was replaced, or that wakes up while another sends its last words again.
-        """
-        known = self._sources.get(partial.source)
-        order = (partial.epoch, partial.number, partial.part)
-        if known is not None and order < known[:3]:
-            return False
-        self._of = partial.of
-        self._sources[partial.source] = _Source(*order, partial.watermark, offset)
-        for row in partial.rows:
-            if row.window_start >= self.first_open:
-                model = (row.model_id, row.model_version)
-                window = self._windows.setdefault(row.window_start, {}).setdefault(model, {})
-                before = window.get(partial.source)
-                window[partial.source] = _Said(row.impressions, row.clicks, offset)
-                if before is None or (before.impressions, before.clicks) != (row.impressions, row.clicks):
-                    self._changed.add((row.window_start, model))
-        return True
-
-    def mature_rows(self, settle_ms: int, since: int) -> tuple[list[CtrRow], int]:
-        """Rows of the windows that the watermark has left behind by `settle_ms`, and the mark to ask with next time.
+    def mature(self, watermark: int, settle_ms: int, since: int) -> tuple[list[Merged[T]], int]:
+        """The windows that the watermark has left behind by `settle_ms`, and the mark to ask with next time.
 
         `since` is the mark of the time before: windows that end at or before it have been given.
         """
-        until = max(since, (self.watermark - settle_ms) // WINDOW_MS * WINDOW_MS)
+        until = max(since, (watermark - settle_ms) // WINDOW_MS * WINDOW_MS)
         if until == since:
             return [], since
         starts = sorted(start for start in self._windows if since < start + WINDOW_MS <= until)
-        return [row for start in starts for row in self._rows(start, final=False)], until
+        return [merged for start in starts for merged in self._all(start, final=False)], until
 
-    def take_final(self) -> list[CtrRow]:
-        """Rows of the windows that have become final, in order; they are forgotten here."""
-        first_open = self._policy.first_open(self.watermark)
+    def take_final(self, watermark: int) -> list[Merged[T]]:
+        """The windows that have become final, in order; they are forgotten here."""
+        first_open = self._policy.first_open(watermark)
         if first_open <= self.first_open:
             return []
         starts = sorted(start for start in self._windows if start < first_open)
-        rows = [row for start in starts for row in self._rows(start, final=True)]
+        final = [merged for start in starts for merged in self._all(start, final=True)]
         for start in starts:
             del self._windows[start]
+        self._gone.update(starts)
+        self._unsaved.difference_update(starts)
         self._changed = {key for key in self._changed if key[0] >= first_open}
         self.first_open = first_open
-        return rows
+        return final
 
-    def take_changed(self) -> list[CtrRow]:
-        """Provisional rows of the windows that changed since the last call, in order."""
+    def take_changed(self) -> list[Merged[T]]:
+        """The windows that changed since the last call, in order."""
         changed, self._changed = sorted(self._changed), set()
-        return [self._row(start, model, final=False) for start, model in changed]
+        return [self._merged(start, model, final=False) for start, model in changed]
 
-    def rebuild_offset(self, next_offset: int) -> int:
-        """From where the partials must be read again to rebuild this state without a checkpoint."""
-        said = (
-            entry.offset for window in self._windows.values() for model in window.values() for entry in model.values()
-        )
-        spoken = (source.offset for source in self._sources.values())
-        return min(itertools.chain(said, spoken), default=next_offset)
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps, msgpack-able. Grows with open windows x models x partitions."""
+    def of_model(self, model: Model) -> dict[int, T]:
+        """The open windows of one model, by their start."""
         return {
-            "first_open": self.first_open,
-            "of": self._of,
-            "sources": [(source, *known) for source, known in self._sources.items()],
-            "windows": [
-                (start, *model, source, *said)
-                for start, models in self._windows.items()
-                for model, sources in models.items()
-                for source, said in sources.items()
-            ],
-            "changed": [(start, *model) for start, model in self._changed],
+            start: self._merged(start, model, final=False).value
+            for start, models in self._windows.items()
+            if model in models
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state`."""
+    def offsets(self) -> Iterable[int]:
+        """Where the last words on the open windows were read."""
+        windows = self._windows.values()
+        return (said.offset for window in windows for model in window.values() for said in model.values())
+
+    def state(self) -> dict[str, Any]:
+        """The small part of the state, msgpack-able; the windows travel in the chunks of `take_changes`."""
+        return {"first_open": self.first_open, "changed": [(start, *model) for start, model in self._changed]}
+
+    def take_changes(self) -> tuple[dict[str, bytes], set[str]]:
+        """Chunks to append and to drop in a checkpoint; a window that changed is in both, to be replaced as a whole."""
+        pack = self.kind.pack
+        append = {
+            self._chunk(start): msgspec.msgpack.encode(
+                [
+                    (*model, *source, said.offset, pack(said.value))
+                    for model, sources in self._windows[start].items()
+                    for source, said in sources.items()
+                ]
+            )
+            for start in self._unsaved
+        }
+        drop = {*append, *map(self._chunk, self._gone)}
+        self._unsaved, self._gone = set(), set()
+        return append, drop
+
+    def restore(self, state: Mapping[str, Any], chunks: Mapping[str, bytes]) -> None:
+        """Continue from a checkpoint; other kinds' chunks may be among the chunks. Raises ValueError for damage."""
         self.first_open = state["first_open"]
-        self._of = int(state["of"])
-        self._sources = {source: _Source(*known) for source, *known in state["sources"]}
-        for start, model_id, version, source, *said in state["windows"]:
-            self._windows.setdefault(start, {}).setdefault((model_id, version), {})[source] = _Said(*said)
+        for name, data in chunks.items():
+            kind, _, start = name.partition(":")
+            if kind != self.kind.name:
+                continue
+            window = self._windows[int(start)] = {}
+            for model_id, version, group, partition, offset, packed in msgspec.msgpack.decode(data):
+                said = _Said(self.kind.unpack(packed), offset)
+                window.setdefault((model_id, version), {})[group, partition] = said
         self._changed = {(start, (model_id, version)) for start, model_id, version in state["changed"]}
 
-    def _rows(self, start: int, final: bool) -> Iterable[CtrRow]:
-        return [self._row(start, model, final) for model in sorted(self._windows[start])]
+    def _chunk(self, start: int) -> str:
+        return f"{self.kind.name}:{start}"
 
-    def _row(self, start: int, model: Model, final: bool) -> CtrRow:
+    def _all(self, start: int, final: bool) -> Iterable[Merged[T]]:
+        return [self._merged(start, model, final) for model in sorted(self._windows[start])]
+
+    def _merged(self, start: int, model: Model, final: bool) -> Merged[T]:
         said = self._windows[start][model].values()
-        return CtrRow(model, start, sum(s.impressions for s in said), sum(s.clicks for s in said), final)
+        return Merged(model, start, self.kind.total(word.value for word in said), final)

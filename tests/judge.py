@@ -10,17 +10,19 @@ something open, what was decided stands here:
 - unknown fields may hold anything that is JSON, though not nested deeper than a parser goes;
 - half a surrogate pair (as a text has that was cut within an emoji) is no character: an id with one cannot be read,
   in a field that nobody reads it does no harm;
-- a time beyond 64 bits is no time at all.
+- a time beyond 64 bits is no time at all, a latency or prediction beyond what a float holds is no number.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
-from tests.oracle import Click, Event, Impression
+from tests.oracle import Click, E, Event, Impression, Inference
 
 MIB = 1024 * 1024
 YEAR_2000 = 946_684_800_000
@@ -33,10 +35,10 @@ _TIME = re.compile(
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Verdict(NamedTuple):
+class Verdict(NamedTuple, Generic[E]):
     """The event, or why there is none: one of a few words."""
 
-    event: Event | None
+    event: E | None
     fault: str = ""
 
 
@@ -44,8 +46,17 @@ class _Unusable(Exception):
     """The fault, as one word."""
 
 
-def judge(kind: str, value: bytes | None, now_ms: int) -> Verdict:
+def judge(kind: str, value: bytes | None, now_ms: int) -> Verdict[Event]:
     """Judge one record of the topic `impressions` or `clicks`."""
+    return _judge(lambda body: _event(kind, body), value, now_ms)
+
+
+def judge_inference(value: bytes | None, now_ms: int) -> Verdict[Inference]:
+    """Judge one record of the topic `inferences`."""
+    return _judge(_inference, value, now_ms)
+
+
+def _judge(read: Callable[[dict[str, Any]], E], value: bytes | None, now_ms: int) -> Verdict[E]:
     if value is None:
         return Verdict(None, "empty")
     if len(value) > MIB:
@@ -61,7 +72,9 @@ def judge(kind: str, value: bytes | None, now_ms: int) -> Verdict:
     if _depth(text) > DEEPEST:
         return Verdict(None, "not_json")
     try:
-        event = _event(kind, body)
+        if not isinstance(body, dict):
+            raise _Unusable("invalid_field")
+        event = read(body)
     except _Unusable as error:
         return Verdict(None, str(error))
     if not YEAR_2000 <= event.time <= now_ms + DAY:
@@ -69,25 +82,52 @@ def judge(kind: str, value: bytes | None, now_ms: int) -> Verdict:
     return Verdict(event)
 
 
-def _event(kind: str, body: Any) -> Event:
-    if not isinstance(body, dict):
-        raise _Unusable("invalid_field")
+def _event(kind: str, body: dict[str, Any]) -> Event:
     user, item = _text(body, "user_id"), _text(body, "item_id")
-    _optional_text(body, "event_id")
-    time = body.get("event_time")
-    time = _milliseconds(body.get("@timestamp") if time is None else time)
+    time = _time(body)
     if kind == "clicks":
         return Click(user, item, time)
-    model = _text(body, "model_id"), _optional_text(body, "model_version")
+    return Impression(user, item, time, _model(body), _features(body))
+
+
+def _inference(body: dict[str, Any]) -> Inference:
+    time, model, features = _time(body), _model(body), _features(body)
+    latency, status, prediction = body.get("latency_ms"), body.get("status"), body.get("prediction")
+    if isinstance(prediction, str):
+        _text(body, "prediction")
+    elif prediction is not None:
+        prediction = _number(prediction)
+    if status is not None and _text(body, "status") not in ("ok", "error", "timeout"):
+        raise _Unusable("invalid_field")
+    if latency is not None and _number(latency) < 0:
+        raise _Unusable("invalid_field")
+    return Inference(time, model, latency, status, prediction, features)
+
+
+def _time(body: dict[str, Any]) -> int:
+    _optional_text(body, "event_id")
+    time = body.get("event_time")
+    return _milliseconds(body.get("@timestamp") if time is None else time)
+
+
+def _model(body: dict[str, Any]) -> tuple[str, str]:
     _optional_text(body, "request_id")
+    return _text(body, "model_id"), _optional_text(body, "model_version")
+
+
+def _features(body: dict[str, Any]) -> str:
     features = body.get("features")
-    if features is not None:
-        if not isinstance(features, dict):
-            raise _Unusable("invalid_field")
-        for feature in features.values():
-            if isinstance(feature, dict | list):
-                raise _Unusable("invalid_field")
-    return Impression(user, item, time, model)
+    if features is None:
+        return "null"
+    if not isinstance(features, dict) or any(isinstance(feature, dict | list) for feature in features.values()):
+        raise _Unusable("invalid_field")
+    return json.dumps(features)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf < value < math.inf:
+        raise _Unusable("invalid_field")
+    return value
 
 
 def _text(body: dict[str, Any], name: str) -> str:

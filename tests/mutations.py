@@ -16,7 +16,10 @@ Body = dict[str, Any]
 Mutation = Callable[[random.Random, Body, int], bytes | None]
 """(randomness, a good event, the wall clock in ms) -> a record."""
 
-FIELDS = ("user_id", "item_id", "model_id", "event_time", "model_version", "event_id", "request_id", "features")
+FIELDS = (
+    *("user_id", "item_id", "model_id", "event_time", "model_version", "event_id", "request_id", "features"),
+    *("latency_ms", "status", "prediction"),
+)
 OTHER_TYPES: tuple[Any, ...] = (1, -1.5, True, False, [], ["a"], {}, {"a": 1}, "x", "", None, 10**30, 0)
 NO_NUMBERS = ("NaN", "Infinity", "-Infinity", "nan", "01", "+1", "1.", ".5", "0x10", "1_000", "1e", "--1", "1e999")
 NO_JSON = (b"", b" ", b"\0", b"{", b"}", b"{}", b"[]", b"null", b"true", b"0", b'"text"', b"undefined", b"<xml/>")
@@ -95,7 +98,11 @@ def no_number(rng: random.Random, body: Body, _: int) -> bytes:
     number = rng.choice(NO_NUMBERS)
     return with_text(
         {name: value for name, value in body.items() if name != "features"},
-        rng.choice(['"features":{"a":%s}', '"other":%s', '"other":[1,{"b":%s}]', '"event_time":%s']) % number,
+        rng.choice(
+            ['"features":{"a":%s}', '"other":%s', '"other":[1,{"b":%s}]', '"event_time":%s']
+            + (['"latency_ms":%s', '"prediction":%s'] if "user_id" not in body else [])
+        )
+        % number,
     )
 
 
@@ -199,11 +206,17 @@ MUTATIONS: tuple[Mutation, ...] = (
 
 
 def event(rng: random.Random, kind: str, time: int) -> Body:
-    """A good event of the topic `impressions` or `clicks`, with some of the optional fields."""
-    body: Body = {"user_id": f"u{rng.randrange(500)}", "item_id": f"i{rng.randrange(20)}", "event_time": time}
+    """A good event of the topic `impressions`, `clicks` or `inferences`, with some of the optional fields."""
+    body: Body = {"event_time": time}
+    if kind == "inferences":
+        body["latency_ms"] = rng.choice([0, -0.0, 12, 80.25, 10**30, None])
+        body["status"] = rng.choice(["ok", "error", "timeout", None])
+        body["prediction"] = rng.choice([1, 0.5, -(10**30), "spam", "", None])
+    else:
+        body |= {"user_id": f"u{rng.randrange(500)}", "item_id": f"i{rng.randrange(20)}"}
     if rng.random() < 0.5:
         body["event_id"] = f"e{rng.randrange(10**9)}"
-    if kind == "impressions":
+    if kind != "clicks":
         body["model_id"] = rng.choice(["home", "search"])
         if rng.random() < 0.8:
             body["model_version"] = rng.choice(["v1", "v2"])

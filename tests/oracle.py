@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 MINUTE = 60_000
 
@@ -15,6 +15,8 @@ class Impression(NamedTuple):
     item: str
     time: int
     model: tuple[str, str]
+    features: str = "null"
+    """JSON text."""
 
 
 class Click(NamedTuple):
@@ -23,7 +25,18 @@ class Click(NamedTuple):
     time: int
 
 
+class Inference(NamedTuple):
+    time: int
+    model: tuple[str, str]
+    latency_ms: float | None = None
+    status: str | None = None
+    prediction: float | str | None = None
+    features: str = "null"
+    """JSON text."""
+
+
 Event = Impression | Click
+E = TypeVar("E", Event, Inference)
 Key = tuple[tuple[str, str], int]
 """(model, window start)"""
 
@@ -50,38 +63,50 @@ def count(events: Iterable[Event], attribution: str = "all", within: int = 600_0
     return {key: (len(pairs), len(clicked[key])) for key, pairs in shown.items()}
 
 
-@dataclass
-class ArrivalOracle:
-    """One partition, event by event: the watermark moves, windows become final, late events are kept out."""
+@dataclass(kw_only=True)
+class Arrivals(Generic[E]):
+    """One partition, event by event: the watermark moves, and late events are kept out."""
 
-    attribution: str = "all"
+    sides: tuple[type, ...]
+    """What its topics carry."""
     within: int = 600_000
     out_of_orderness: int = 5_000
     idle_after: int = 15_000
     clock: int = 0
     watermark: float = float("-inf")
-    high: dict[type, float] = field(default_factory=lambda: {Impression: float("-inf"), Click: float("-inf")})
-    accepted: list[Event] = field(default_factory=list)
-    late: list[Event] = field(default_factory=list)
-    final: dict[Key, tuple[int, int]] = field(default_factory=dict)
+    accepted: list[E] = field(default_factory=list)
+    late: list[E] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.seen = {Impression: self.clock, Click: self.clock}
+        self.high = dict.fromkeys(self.sides, float("-inf"))
+        self.seen = dict.fromkeys(self.sides, self.clock)
 
     def is_final(self, start: int) -> bool:
         return start + MINUTE + self.within <= self.watermark
 
-    def arrive(self, event: Event, clock: int) -> None:
+    def arrive(self, event: E, clock: int) -> None:
         side = type(event)
         self.high[side] = max(self.high[side], event.time)
         self.seen[side] = clock
-        awake = [self.high[s] for s in (Impression, Click) if clock - self.seen[s] <= self.idle_after]
+        awake = [self.high[s] for s in self.sides if clock - self.seen[s] <= self.idle_after]
         self.watermark = max(self.watermark, min(awake) - self.out_of_orderness)
         self.close()
         if self.is_final(event.time // MINUTE * MINUTE):
             self.late.append(event)
         else:
             self.accepted.append(event)
+
+    def close(self) -> None:
+        """The watermark may have passed windows."""
+
+
+@dataclass
+class ArrivalOracle(Arrivals[Event]):
+    """The join on one partition: windows become final in between."""
+
+    sides: tuple[type, ...] = field(default=(Impression, Click), kw_only=True)
+    attribution: str = "all"
+    final: dict[Key, tuple[int, int]] = field(default_factory=dict)
 
     def close(self) -> None:
         now_final = {

@@ -14,9 +14,10 @@ example:
   tidemark demo
   tidemark demo --seconds 60 --speed 30
 
-A simulated shop runs into a promotion that halves the click-through rate of its home recommender: the fall, the alert
-and its end are shown as they happen, here and on /metrics. Kafka and Redis are stood in for by an embedded broker and
-an embedded Redis server, which are gone with the demo. Ctrl-C ends it.
+A simulated shop runs into a promotion that halves the click-through rate of its home recommender: the fall, the
+features that drift from those of the day before, the alert and its end are shown as they happen, here and on /metrics.
+Later the search is slow and the price estimator fails. Kafka and Redis are stood in for by an embedded broker and an
+embedded Redis server, which are gone with the demo. Ctrl-C ends it.
 """
 
 

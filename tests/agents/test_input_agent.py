@@ -10,7 +10,7 @@ from faust.types import TP
 
 from agents.custodian import Custodian, Held
 from agents.health import Health
-from agents.join_agent import JoinAgent
+from agents.input_agent import InputAgent
 from agents.join_state import JoinState
 from agents.metrics import Metrics
 from agents.publisher import Publisher
@@ -62,7 +62,7 @@ async def test_partitions_that_are_revoked_during_a_tick_are_left_alone() -> Non
     consumer.custodian = custodian
     held: Held[Any] = Held(0, new_state(), Lease(Scope("join", 0), 1, 1), 1, dict.fromkeys(topics, 0), {}, frozenset())
     custodian.held[0] = held
-    agent = JoinAgent(
+    agent = InputAgent(
         custodian, lambda: cast(BatchConsumer, consumer), store, lambda: 1, metrics, health, monotonic=lambda: 100.0
     )
 

@@ -202,7 +202,7 @@ def test_rows_come_by_window_and_model_and_dead_letters_by_line() -> None:
         if number % 11 == 0:
             lines.append(Line("clicks", 2, 500_000 + number, line.timestamp, None, b"not json"))
         if number % 13 == 0:
-            lines.append(Line("inferences", 0, number, line.timestamp, None, b"{}"))
+            lines.append(Line("outcomes", 0, number, line.timestamp, None, b"{}"))
     output, totals = told(lines)
     order = [(r["window_end"], r["model_id"], r["model_version"]) for r in map(json.loads, output.windows)]
     assert order == sorted(order) and len(order) > 20
@@ -216,4 +216,4 @@ def test_rows_come_by_window_and_model_and_dead_letters_by_line() -> None:
     assert kinds["broken_line"] == sum(isinstance(x, BrokenLine) for x in lines)
     assert kinds["not_json"] == sum(isinstance(x, Line) and x.value == b"not json" for x in lines)
     assert totals.dead == len(letters) == kinds.total()
-    assert totals.ignored == {"inferences": sum(isinstance(x, Line) and x.topic == "inferences" for x in lines)}
+    assert totals.ignored == {"outcomes": sum(isinstance(x, Line) and x.topic == "outcomes" for x in lines)}

@@ -18,7 +18,9 @@ from typing import Any, cast
 from faust.types import TP, Message
 
 from agents.custodian import Custodian
+from agents.feature_intake import FeatureIntake
 from agents.health import Health
+from agents.inference_state import InferenceSetting, InferenceState, InferenceTopics
 from agents.join_state import JoinSetting, JoinState, JoinTopics
 from agents.metrics import Metrics
 from agents.partition_state import Outgoing
@@ -29,10 +31,13 @@ from agents.windows_state import WindowsSetting, WindowsState
 from tables.checkpoint import Scope, Snapshot
 from tables.join_policy import JoinPolicy
 from tables.memory_store import MemoryStore
+from tables.reference import ReferenceBook
+from tests.crash.traffic import DRIFT, shop_reference
 from tests.crash.verdict import Outcome
 
 PARTITIONS = 2
 TOPICS = JoinTopics("impressions", "clicks", "partials", "dead_letters")
+INFERENCE_TOPICS = InferenceTopics("inferences", "partials", "dead_letters")
 WINDOWS, ALERTS = "windows", "alerts"
 NOW_MS = 1_800_000_000_000
 
@@ -93,10 +98,31 @@ class SteppedWorker:
         self._crash: BaseException | None = None
         self.stalled = False
         metrics, health = Metrics(), Health()
+        policy, references = JoinPolicy(), ReferenceBook((shop_reference(),))
+        inputs: dict[str, Any] = {
+            "policy": policy,
+            "now_ms": lambda: NOW_MS,
+            "metrics": metrics,
+            "sources": lambda: PARTITIONS,
+            "targets": lambda: PARTITIONS,
+        }
         join = JoinSetting(
-            JoinPolicy(), TOPICS, bytes(16), lambda: NOW_MS, metrics, lambda: PARTITIONS, lambda: PARTITIONS
+            topics=TOPICS, hash_key=bytes(16), intake=FeatureIntake(references, TOPICS.impressions), **inputs
         )
-        windows = WindowsSetting(JoinPolicy(), (), TOPICS.partials, WINDOWS, ALERTS, TOPICS.dead_letters, metrics)
+        inference = InferenceSetting(
+            topics=INFERENCE_TOPICS, intake=FeatureIntake(references, INFERENCE_TOPICS.inferences), **inputs
+        )
+        windows = WindowsSetting(
+            policy,
+            (),
+            TOPICS.partials,
+            WINDOWS,
+            ALERTS,
+            TOPICS.dead_letters,
+            metrics,
+            references=references,
+            drift_policy=lambda _: DRIFT,
+        )
         shared: dict[str, Any] = {
             "consumer": lambda: cast(BatchConsumer, self),
             "store": self,
@@ -110,23 +136,31 @@ class SteppedWorker:
         self.join: Custodian[JoinState] = Custodian(
             "join", (TOPICS.impressions, TOPICS.clicks), lambda p: JoinState(p, join, 0), **shared
         )
+        self.inferences: Custodian[InferenceState] = Custodian(
+            "inferences", (INFERENCE_TOPICS.inferences,), lambda p: InferenceState(p, inference, 0), **shared
+        )
         self.windows: Custodian[WindowsState] = Custodian(
             "windows", (TOPICS.partials,), lambda p: WindowsState(p, windows), **shared
         )
 
+    @property
+    def _custodians(self) -> tuple[Custodian[Any], ...]:
+        return self.join, self.inferences, self.windows
+
     async def live(self, rounds: int) -> None:
         """Restore everything, then read and checkpoint so many times; raises Died."""
-        for custodian in (self.join, self.windows):
+        for custodian in self._custodians:
             custodian.assigned({TP(topic, p) for topic in custodian.topics for p in range(PARTITIONS)})
         for _ in range(rounds):
             await self._restored()
-            self._deliver(self.join, most=self._rng.randint(1, 12))
-            await self.join.checkpoint_all()
+            for custodian in (self.join, self.inferences):
+                self._deliver(custodian, most=self._rng.randint(1, 12))
+                await custodian.checkpoint_all()
             self._deliver(self.windows, most=1000)
             await self.windows.checkpoint_all()
 
     async def _restored(self) -> None:
-        while len(self.join.held) + len(self.windows.held) < 2 * PARTITIONS:
+        while sum(len(custodian.held) for custodian in self._custodians) < 3 * PARTITIONS:
             if self._crash is not None:
                 raise self._crash
             await asyncio.sleep(0)
@@ -137,8 +171,8 @@ class SteppedWorker:
 
     def revoke(self) -> None:
         """The group has given everything to somebody else."""
-        self.join.revoked()
-        self.windows.revoked()
+        for custodian in self._custodians:
+            custodian.revoked()
 
     def _deliver(self, custodian: Custodian[Any], most: int) -> None:
         for partition in sorted(custodian.held):

@@ -164,7 +164,8 @@ async def test_final_rows_are_exact(trouble: Trouble, brokers: int, traffic: Tra
     cluster = await asyncio.to_thread(KafkaCluster.start, tmp_path / "kafka", brokers)
     redis = await asyncio.to_thread(lambda: RedisServer.start(tmp_path / "redis", durable=durable))
     try:
-        world = World(tmp_path, cluster, redis, rng=random.Random(f"{SEED} {trouble.__name__}"), say=say)
+        rng = random.Random(f"{SEED} {trouble.__name__}")
+        world = World(tmp_path, cluster, redis, references=traffic.references, rng=rng, say=say)
         say(f"\n{trouble.__name__}")
         async with world.running():
             await world.run(traffic, RUN_S, [kill_five_times(world), pause_one(world), _of(trouble, world)])
@@ -173,7 +174,8 @@ async def test_final_rows_are_exact(trouble: Trouble, brokers: int, traffic: Tra
     finally:
         await asyncio.to_thread(redis.stop)
         await asyncio.to_thread(cluster.stop)
-    assert world.outcome.faults(traffic) == []
+    horizon_lost = trouble is redis_emptied
+    assert world.outcome.faults(traffic, horizon_lost=horizon_lost, doubled=world.doubled) == []
     assert world.died == [], "workers outlive whatever happens around them"
     assert world.kills == KILLS
 

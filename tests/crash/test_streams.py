@@ -36,8 +36,11 @@ async def test_a_shop_with_all_its_noise(
     attribution: str, kafka: KafkaCluster, redis_server: RedisServer, topic_prefix: str, tmp_path: Path
 ) -> None:
     traffic = shop_traffic(SEED, rate=20, minutes=12, start_ms=recent_ms(), attribution=attribution)
-    assert traffic.broken
-    await check(World(tmp_path, kafka, redis_server, prefix=topic_prefix, attribution=attribution), traffic, 3.0)
+    assert traffic.broken and traffic.served and traffic.compared
+    world = World(
+        tmp_path, kafka, redis_server, prefix=topic_prefix, attribution=attribution, references=traffic.references
+    )
+    await check(world, traffic, 3.0)
 
 
 async def test_few_users_and_items_that_collide_out_of_order(

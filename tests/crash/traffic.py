@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import orjson
@@ -12,11 +13,18 @@ import orjson
 from agents.recordings import Line
 from agents.simulation.scenarios import scenario_named
 from agents.simulation.shop import Shop
-from tests.oracle import MINUTE, Click, Event, Impression, Key, count
+from tables.drift_policy import DriftPolicy
+from tables.feature_bins import Bins, CategoryBins, NumericBins
+from tables.reference import FeatureReference, Reference
+from tests.agents.shop_lines import event_json, topic_of
+from tests.feature_oracle import DriftKey, drift_rows, feature_counts, serving_rows
+from tests.judge import judge_inference
+from tests.oracle import MINUTE, Click, Event, Impression, Inference, Key, count
 from tests.tables.streams import random_stream
 
 PARTITIONS = 4
-TOPICS = ("impressions", "clicks")
+TOPICS = ("impressions", "clicks", "inferences")
+DRIFT = DriftPolicy(horizon_ms=10 * MINUTE)
 # Beyond the attribution window and the watermark's delay, so that everything before is final.
 CLOSING_MS = 15 * MINUTE
 
@@ -31,6 +39,13 @@ class Traffic:
     """Values of the records that must become dead letters."""
     end_ms: int
     """Newest event time."""
+    references: tuple[Reference, ...] = ()
+    served: dict[Key, tuple[int, int, int]] = field(default_factory=dict)
+    """Requests, errors and latencies told."""
+    compared: dict[DriftKey, int] = field(default_factory=dict)
+    """The `n` of every drift row, with the policy DRIFT."""
+    alone: dict[DriftKey, int] = field(default_factory=dict)
+    """What it would be with a horizon of one minute: so much at least is known where the store was lost."""
 
     def slices(self, seconds: float, slice_s: float) -> dict[tuple[str, int], list[tuple[float, list[Line]]]]:
         """By topic and partition: when each bunch of records is due, if all shall take so many seconds."""
@@ -47,14 +62,15 @@ class Traffic:
         return parts
 
     def closing(self) -> list[Line]:
-        """One impression and one click a partition, so late that every window before them becomes final."""
+        """One event of each topic a partition, so late that every window before them becomes final."""
         at = self.end_ms + CLOSING_MS
         return [
-            line
+            as_line(event, partition, at)
             for partition in range(PARTITIONS)
-            for line in (
-                as_line(Impression(f"closing-{partition}", "i", at, ("closing", "")), partition, at),
-                as_line(Click(f"closing-{partition}", "i", at), partition, at),
+            for event in (
+                Impression(f"closing-{partition}", "i", at, ("closing", "")),
+                Click(f"closing-{partition}", "i", at),
+                Inference(at, ("closing", "")),
             )
         ]
 
@@ -64,7 +80,8 @@ def shop_traffic(seed: int, *, rate: float, minutes: float, start_ms: int, attri
     scenario = scenario_named("may-day")
     scenario = replace(scenario, noise=replace(scenario.noise, hopelessly_late=0.0))
     shop = Shop(scenario, rate, seed, minutes, start_ms, partitions=PARTITIONS)
-    return _traffic((line for lines in shop.slices() for line in lines if line.topic in TOPICS), attribution)
+    lines = (line for lines in shop.slices() for line in lines if line.topic in TOPICS)
+    return _traffic(lines, attribution, (shop_reference(),))
 
 
 def random_traffic(seed: int, *, events: int) -> Traffic:
@@ -76,27 +93,66 @@ def random_traffic(seed: int, *, events: int) -> Traffic:
     return _traffic((as_line(e, partition[e.user], stream[0].time + n) for n, e in enumerate(stream)), "all")
 
 
-def as_line(event: Event, partition: int, at_ms: int) -> Line:
+def shop_reference() -> Reference:
+    """Of one of the shop's models; what its counts are changes no `n`."""
+    bins: dict[str, Bins] = {
+        "age": NumericBins((25.0, 40.0, 60.0)),
+        "gender": CategoryBins(("F", "M")),
+        "new_user": CategoryBins(("false", "true")),
+        "prediction": NumericBins((0.1,)),
+    }
+    features = tuple(FeatureReference(name, its, (1,) * its.width) for name, its in bins.items())
+    return Reference("recommender-home", None, features, 1, "test")
+
+
+def as_line(event: Event | Inference, partition: int, at_ms: int) -> Line:
     """The record of an event."""
-    body = {"user_id": event.user, "item_id": event.item, "event_time": event.time}
-    if isinstance(event, Click):
-        return Line("clicks", partition, -1, at_ms, event.user.encode(), orjson.dumps(body))
-    body |= {"model_id": event.model[0], "model_version": event.model[1]}
-    return Line("impressions", partition, -1, at_ms, event.user.encode(), orjson.dumps(body))
+    key = None if isinstance(event, Inference) else event.user.encode()
+    return Line(topic_of(event), partition, -1, at_ms, key, event_json(event))
 
 
-def _traffic(lines: Iterable[Line], attribution: str) -> Traffic:
+def traffic_of(
+    lines: list[Line],
+    events: Sequence[Event],
+    inferences: Sequence[Inference],
+    *,
+    broken: frozenset[bytes] = frozenset(),
+    references: tuple[Reference, ...] = (),
+    attribution: str = "all",
+) -> Traffic:
+    """Records, and the answer to the events that are in them."""
+    served = {
+        key: (row["requests"], row["errors"], row["latency_ms"]["count"])
+        for key, row in serving_rows(inferences).items()
+    }
+    everything = [*events, *inferences]
+    counts = feature_counts(everything, references)
+    compared, alone = (
+        {key: row["n"] for key, row in drift_rows(counts, references, policy).items()}
+        for policy in (DRIFT, replace(DRIFT, horizon_ms=MINUTE))
+    )
+    end_ms = max(event.time for event in everything)
+    return Traffic(lines, count(events, attribution), broken, end_ms, references, served, compared, alone)
+
+
+def _traffic(lines: Iterable[Line], attribution: str, references: tuple[Reference, ...] = ()) -> Traffic:
     kept = list(lines)
     events: list[Event] = []
+    inferences: list[Inference] = []
     broken: set[bytes] = set()
+    now_ms = time.time_ns() // 1_000_000
     for line in kept:
         value = line.value or b""
-        event = _event(line.topic, value)
+        event = judge_inference(value, now_ms).event if line.topic == "inferences" else _event(line.topic, value)
         if event is None:
             broken.add(value)
+        elif isinstance(event, Inference):
+            inferences.append(event)
         else:
             events.append(event)
-    return Traffic(kept, count(events, attribution), frozenset(broken), max(event.time for event in events))
+    return traffic_of(
+        kept, events, inferences, broken=frozenset(broken), references=references, attribution=attribution
+    )
 
 
 def _event(topic: str, value: bytes) -> Event | None:
@@ -107,7 +163,8 @@ def _event(topic: str, value: bytes) -> Event | None:
         return None
     if type(body.get("event_time")) is not int:
         return None
-    user, item, time = body["user_id"], body["item_id"], body["event_time"]
+    user, item, at = body["user_id"], body["item_id"], body["event_time"]
     if topic == "clicks":
-        return Click(user, item, time)
-    return Impression(user, item, time, (body["model_id"], body["model_version"]))
+        return Click(user, item, at)
+    features = orjson.dumps(body["features"]).decode() if "features" in body else "null"
+    return Impression(user, item, at, (body["model_id"], body["model_version"]), features)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 from base64 import b64decode
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -14,6 +16,7 @@ from aiokafka.errors import KafkaError
 
 from agents.dead_letters import VALUE_BYTES
 from tests.crash.traffic import Traffic
+from tests.feature_oracle import DriftKey
 from tests.oracle import Key
 
 SHOWN = 5
@@ -28,15 +31,23 @@ class Outcome:
     """The numbers of a window, each time that it was told as final."""
     told: dict[Key, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
     """The numbers of a window in provisional and final rows, in order: for the message of a failure."""
+    served: dict[Key, list[tuple[int, int, int]]] = field(default_factory=lambda: defaultdict(list))
+    """Requests, errors and latencies, each time that they were told as final."""
+    compared: dict[DriftKey, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """The `n` of a drift row, each time that it was told as final."""
     dead: dict[bytes, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Beginning of a dead letter's value -> reasons."""
     broken_rows: int = 0
 
     def take_window(self, value: bytes) -> None:
         row = orjson.loads(value)
-        if row["kind"] != "ctr":
-            return
         key = ((row["model_id"], row["model_version"]), row["window_start"])
+        if row["kind"] != "ctr":
+            if row["final"] and row["kind"] == "serving":
+                self.served[key].append((row["requests"], row["errors"], row["latency_ms"]["count"]))
+            elif row["final"]:
+                self.compared[*key, row["feature"], row["method"]].append(row["n"])
+            return
         numbers = (row["impressions"], row["clicks"])
         if row["final"]:
             self.final[key].append(numbers)
@@ -48,23 +59,37 @@ class Outcome:
         letter = orjson.loads(value)
         self.dead[b64decode(letter["value"] or "")].add(letter["reason"])
 
-    def missing(self, traffic: Traffic) -> set[Key]:
-        """Windows that are not final yet."""
-        return traffic.expected.keys() - self.final.keys()
+    def missing(self, traffic: Traffic) -> set[Any]:
+        """Rows that are not final yet."""
+        return {
+            *(traffic.expected.keys() - self.final.keys()),
+            *(traffic.served.keys() - self.served.keys()),
+            *(traffic.compared.keys() - self.compared.keys()),
+        }
 
     @property
     def repeated(self) -> int:
         """Final rows that were told once more."""
-        return sum(len(numbers) - 1 for numbers in self.final.values())
+        tellings: list[Mapping[Any, list[Any]]] = [self.final, self.served, self.compared]
+        return sum(len(numbers) - 1 for told in tellings for numbers in told.values())
 
-    def faults(self, traffic: Traffic) -> list[str]:
-        """All that is not as it has to be, one line each."""
-        found = [f"{key}: no final row; told {self.told.get(key)}" for key in sorted(self.missing(traffic))]
-        found += [f"{key}: not expected, told {self.told[key]}" for key in sorted(self.final.keys() - traffic.expected)]
-        found += [
-            f"{key}: expected {traffic.expected[key]}, final {numbers}, told {self.told[key]}"
-            for key, numbers in sorted(self.final.items())
-            if key in traffic.expected and set(numbers) != {traffic.expected[key]}
+    def faults(self, traffic: Traffic, *, horizon_lost: bool = False, doubled: bool = False) -> list[str]:
+        """All that is not as it has to be, one line each.
+
+        `horizon_lost`: drift may know less than there was. `doubled`: records may have been sent twice, of which only
+        the join takes no notice.
+        """
+        sent = operator.le if doubled else operator.eq
+        known, needed = (operator.ge, traffic.alone) if horizon_lost else (sent, traffic.compared)
+        found = [
+            *_differences("ctr", traffic.expected, self.final, operator.eq, self.told),
+            *_differences("serving", traffic.served, self.served, sent),
+            *_differences("drift", traffic.compared, self.compared, known, needed=needed),
+            *(
+                f"drift {k}: at least {n}, final {self.compared[k]}"
+                for k, n in needed.items()
+                if min(self.compared[k], default=n) < n
+            ),
         ]
         if self.broken_rows:
             found.append(f"{self.broken_rows} final rows whose ctr is not clicks / impressions")
@@ -74,6 +99,30 @@ class Outcome:
         if wrong:
             found.append(f"dead letters for good records: {dict(wrong)}")
         return found[: 4 * SHOWN]
+
+
+def _differences(
+    kind: str,
+    expected: Mapping[Any, Any],
+    final: Mapping[Any, list[Any]],
+    is_right: Callable[[Any, Any], bool],
+    told: Mapping[Any, Any] | None = None,
+    *,
+    needed: Mapping[Any, Any] | None = None,
+) -> list[str]:
+    """Rows that are missing, that nobody expects, and that say something else.
+
+    `told`: all that was ever said; `needed`: the rows that must be there, by default all that are expected.
+    """
+    told, needed = told or {}, expected if needed is None else needed
+    found = [f"{kind} {key}: no final row; told {told.get(key)}" for key in sorted(needed.keys() - final.keys())]
+    found += [f"{kind} {key}: not expected, told {final[key]}" for key in sorted(final.keys() - expected.keys())]
+    found += [
+        f"{kind} {key}: expected {expected[key]}, final {numbers}, told {told.get(key)}"
+        for key, numbers in sorted(final.items())
+        if key in expected and not all(is_right(expected[key], number) for number in numbers)
+    ]
+    return found
 
 
 class Watcher:

@@ -23,7 +23,8 @@ from agents.recordings import Line
 from deploy.process import ServerProcess, free_port
 from deploy.stack import KafkaCluster, RedisServer
 from tables.errors import RunError
-from tests.crash.traffic import PARTITIONS, Traffic
+from tables.reference import Reference
+from tests.crash.traffic import DRIFT, PARTITIONS, Traffic
 from tests.crash.verdict import Outcome, Watcher
 
 SESSION_S = 6.0
@@ -94,6 +95,7 @@ class World:
         *,
         prefix: str = "",
         attribution: str = "all",
+        references: Sequence[Reference] = (),
         workers: int = 2,
         rng: random.Random | None = None,
         say: Callable[[str], None] = lambda _: None,
@@ -108,6 +110,8 @@ class World:
         """Seconds from each kill until the worker had partitions and their state again."""
         self.outages = 0
         """Outages under way."""
+        self.doubled = False
+        """Whether records may have been sent twice, for the broker did not answer."""
         self.died: list[str] = []
         """What was said by workers that ended without an excuse."""
         config_file = folder / "tidemark.yaml"
@@ -119,6 +123,10 @@ class World:
             "join": {"attribution": attribution},
             "kafka": {"session_timeout": f"{SESSION_S:.0f}s"},
             "channels": [],
+            "drift": {
+                "horizon": f"{DRIFT.horizon_ms // 1000}s",
+                "references": [_written(folder / f"{reference.id}.json", reference) for reference in references],
+            },
         }
         config_file.write_text(yaml.safe_dump(settings))
         self.config = load_config(config_file, {})
@@ -197,7 +205,7 @@ class World:
     async def until_final(self, traffic: Traffic, within_s: float) -> None:
         """Wait until every expected window is final, or the time is over; then for what may come too much."""
         await until(lambda: not self.outcome.missing(traffic), within_s)
-        self.say(f"{len(self.outcome.final)} of {len(traffic.expected)} windows final")
+        self.say(f"{len(self.outcome.final)} windows final, {len(self.outcome.missing(traffic))} rows missing")
         await asyncio.sleep(2.0)
         await self._watcher.read_to_end(30.0)
 
@@ -284,8 +292,14 @@ class World:
             try:
                 await (await self._producer.send_batch(batch, self.config.topics.prefix + topic, partition=partition))
             except KafkaError as error:
-                # Sending it once more may double events, which must not change anything either.
+                # Sending it once more may double events, which must change nothing in the join.
+                self.doubled = True
                 self.say(f"sending to {topic} {partition} failed: {error!r}; again")
                 await asyncio.sleep(0.2)
             else:
                 sent = end
+
+
+def _written(path: Path, reference: Reference) -> str:
+    path.write_bytes(reference.to_json())
+    return path.name

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tables.join_policy import WINDOW_MS, JoinPolicy
-from tables.partials import Partial, PartialRow, decode_partial, encode_partial
-from tables.watermark import END
-from tables.window_merge import CtrRow, WindowMerge
+from tables.partials import INFERENCES, JOIN, Partial, PartialRow, decode_partial, encode_partial
+from tables.sources import Sources
+from tables.watermark import END, UNKNOWN
+from tables.window_kinds import CTR, CtrCounts
+from tables.window_merge import Merged, WindowMerge
 from tests.tables.streams import T0
 
 POLICY = JoinPolicy(attribution_ms=2 * WINDOW_MS)
@@ -123,19 +125,59 @@ def talk(rng: random.Random, length: int) -> Talk:
     return Talk([encode_partial(message) for message in messages], expected)
 
 
-def counts_of(rows: list[CtrRow]) -> dict[Key, Counts]:
-    counts = {(row.window_start, row.model): (row.impressions, row.clicks) for row in rows}
+Row = Merged[CtrCounts]
+
+
+class CtrMerge:
+    """Sources and windows together, with a store of checkpoints."""
+
+    def __init__(self) -> None:
+        self.sources = Sources()
+        self.windows = WindowMerge(CTR, POLICY)
+        self.chunks: dict[str, bytes] = {}
+
+    @property
+    def watermark(self) -> int:
+        return self.sources.watermark(JOIN)
+
+    def merge(self, partial: Partial, offset: int) -> bool:
+        if not self.sources.hear(partial, offset):
+            return False
+        for row in partial.rows:
+            counts = CtrCounts(row.impressions, row.clicks)
+            source = partial.group, partial.source
+            self.windows.put(row.window_start, (row.model_id, row.model_version), source, counts, offset)
+        return True
+
+    def take_final(self) -> list[Row]:
+        return self.windows.take_final(self.watermark)
+
+    def take_changed(self) -> list[Row]:
+        return self.windows.take_changed()
+
+    def rebuild_offset(self, next_offset: int) -> int:
+        return min([*self.sources.offsets(), *self.windows.offsets()], default=next_offset)
+
+
+def counts_of(rows: list[Row]) -> dict[Key, Counts]:
+    counts = {(row.window_start, row.model): (row.value.impressions, row.value.clicks) for row in rows}
     assert len(counts) == len(rows), "a window was told twice"
     return counts
 
 
-def stored(merge: WindowMerge) -> bytes:
-    return msgspec.msgpack.encode(merge.state())
+def stored(merge: CtrMerge) -> bytes:
+    append, drop = merge.windows.take_changes()
+    kept = {name: data for name, data in merge.chunks.items() if name not in drop}
+    merge.chunks = kept | append
+    return msgspec.msgpack.encode([merge.sources.state(), merge.windows.state(), merge.chunks])
 
 
-def restored(state: bytes) -> WindowMerge:
-    merge = WindowMerge(POLICY)
-    merge.restore(msgspec.msgpack.decode(state))
+def restored(state: bytes) -> CtrMerge:
+    merge = CtrMerge()
+    sources, windows, chunks = msgspec.msgpack.decode(state)
+    merge.sources.restore(sources)
+    merge.windows.restore(windows, chunks)
+    merge.chunks = chunks
     return merge
 
 
@@ -146,7 +188,7 @@ seeds = st.integers(0, 2**32)
 def test_every_window_is_final_once_with_the_last_words_of_all_partitions(seed: int, length: int) -> None:
     rng = random.Random(seed)
     said = talk(rng, length)
-    merge, final = WindowMerge(POLICY), list[CtrRow]()
+    merge, final = CtrMerge(), list[Row]()
     for offset, message in enumerate(said.messages):
         merge.merge(decode_partial(message), offset)
         final += merge.take_final()
@@ -156,14 +198,14 @@ def test_every_window_is_final_once_with_the_last_words_of_all_partitions(seed: 
     assert all(row.final for row in final)
     ends = [row.window_start for row in final]
     assert ends == sorted(ends)
-    assert merge.open_windows == 0
+    assert merge.windows.open_windows == 0
 
 
 @given(seeds, st.integers(0, 60))
 def test_going_on_from_an_older_checkpoint_tells_the_same_again(seed: int, length: int) -> None:
     rng = random.Random(seed)
     said = talk(rng, length)
-    merge, final = WindowMerge(POLICY), dict[Key, Counts]()
+    merge, final = CtrMerge(), dict[Key, Counts]()
     backup, at, offset = stored(merge), 0, 0
     crashes = 3
     while offset < len(said.messages):
@@ -183,15 +225,15 @@ def test_going_on_from_an_older_checkpoint_tells_the_same_again(seed: int, lengt
 def test_without_any_checkpoint_reading_again_rebuilds_the_open_windows(seed: int, length: int) -> None:
     rng = random.Random(seed)
     said = talk(rng, length)
-    merge, final = WindowMerge(POLICY), list[CtrRow]()
+    merge, final = CtrMerge(), list[Row]()
     lost_at = rng.randrange(len(said.messages))
     for offset in range(lost_at):
         merge.merge(decode_partial(said.messages[offset]), offset)
         final += merge.take_final()
-    begin, first_open = merge.rebuild_offset(lost_at), merge.first_open
+    begin, first_open = merge.rebuild_offset(lost_at), merge.windows.first_open
 
-    merge = WindowMerge(POLICY)
-    merge.first_open = first_open
+    merge = CtrMerge()
+    merge.windows.first_open = first_open
     for offset in range(begin, len(said.messages)):
         merge.merge(decode_partial(said.messages[offset]), offset)
         if offset >= lost_at:
@@ -203,7 +245,7 @@ def test_without_any_checkpoint_reading_again_rebuilds_the_open_windows(seed: in
 def test_rows_told_meanwhile_lead_up_to_the_final_ones(seed: int, length: int) -> None:
     rng = random.Random(seed)
     said = talk(rng, length)
-    merge, shown, final = WindowMerge(POLICY), dict[Key, Counts](), dict[Key, Counts]()
+    merge, shown, final = CtrMerge(), dict[Key, Counts](), dict[Key, Counts]()
     for offset, message in enumerate(said.messages):
         merge.merge(decode_partial(message), offset)
         rows = merge.take_final()
@@ -225,11 +267,11 @@ def test_rows_told_meanwhile_lead_up_to_the_final_ones(seed: int, length: int) -
 def test_a_window_matures_once_when_the_watermark_has_left_it_behind(seed: int, length: int, settle_ms: int) -> None:
     rng = random.Random(seed)
     said = talk(rng, length)
-    merge, matured = WindowMerge(POLICY), list[CtrRow]()
-    since = merge.first_open
+    merge, matured = CtrMerge(), list[Row]()
+    since = merge.windows.first_open
     for offset, message in enumerate(said.messages):
         merge.merge(decode_partial(message), offset)
-        rows, since = merge.mature_rows(settle_ms, since)
+        rows, since = merge.windows.mature(merge.watermark, settle_ms, since)
         assert all(row.window_end + settle_ms <= merge.watermark for row in rows)
         matured += rows
         merge.take_final()
@@ -254,12 +296,12 @@ def partial(
     return Partial(source, of, epoch, number, watermark, rows)
 
 
-def impressions(merge: WindowMerge) -> dict[str, int]:
-    return {row.model[0]: row.impressions for row in copy.deepcopy(merge).take_changed()}
+def impressions(merge: CtrMerge) -> dict[str, int]:
+    return {row.model[0]: row.value.impressions for row in copy.deepcopy(merge).take_changed()}
 
 
 def test_a_partial_replaces_what_its_partition_said_and_adds_to_the_others() -> None:
-    merge = WindowMerge(POLICY)
+    merge = CtrMerge()
     for said in (partial(0, home=5), partial(1, home=7), partial(0, number=2, home=6)):
         assert merge.merge(said, 0)
     assert impressions(merge) == {"home": 13}
@@ -267,39 +309,55 @@ def test_a_partial_replaces_what_its_partition_said_and_adds_to_the_others() -> 
 
 @pytest.mark.parametrize(("epoch", "number", "part"), [(1, 9, 9), (2, 4, 9), (2, 5, 1)])
 def test_who_has_been_replaced_is_not_heard(epoch: int, number: int, part: int) -> None:
-    merge = WindowMerge(POLICY)
+    merge = CtrMerge()
     merge.merge(Partial(0, 1, 2, 5, T0, [PartialRow("home", "", T0, 5, 0)], 2), 0)
     assert not merge.merge(Partial(0, 1, epoch, number, END, [PartialRow("home", "", T0, 99, 0)], part), 1)
     assert (impressions(merge), merge.watermark) == ({"home": 5}, T0)
 
 
 def test_what_changed_before_a_restart_is_told_after_it() -> None:
-    merge = WindowMerge(POLICY)
+    merge = CtrMerge()
     merge.merge(partial(home=5, search=7), 0)
-    assert [row.impressions for row in restored(stored(merge)).take_changed()] == [5, 7]
+    assert [row.value.impressions for row in restored(stored(merge)).take_changed()] == [5, 7]
 
 
 def test_nothing_is_final_before_all_partitions_have_spoken() -> None:
-    merge = WindowMerge(POLICY)
+    merge = CtrMerge()
     merge.merge(partial(0, of=2, watermark=END, home=5), 0)
     assert merge.take_final() == []
     merge.merge(partial(1, of=2, watermark=T0 + WINDOW_MS + POLICY.attribution_ms - 1), 1)
     assert merge.take_final() == []
     merge.merge(partial(1, of=2, number=2, watermark=T0 + WINDOW_MS + POLICY.attribution_ms), 2)
-    assert merge.take_final() == [CtrRow(("home", ""), T0, 5, 0, final=True)]
+    assert merge.take_final() == [Merged(("home", ""), T0, CtrCounts(5, 0), final=True)]
 
 
 def test_what_is_said_of_a_final_window_is_not_heard() -> None:
-    merge = WindowMerge(POLICY)
+    merge = CtrMerge()
     merge.merge(partial(home=5, watermark=END), 0)
     assert len(merge.take_final()) == 1
     merge.merge(partial(number=2, home=6, watermark=END), 1)
-    assert (merge.take_final(), merge.take_changed(), merge.open_windows) == ([], [], 0)
+    assert (merge.take_final(), merge.take_changed(), merge.windows.open_windows) == ([], [], 0)
 
 
 def test_a_row_of_no_impressions_has_no_ctr() -> None:
-    assert CtrRow(("home", ""), T0, 0, 0, final=True).ctr is None
-    assert CtrRow(("home", ""), T0, 8, 2, final=True).ctr == 0.25
+    assert CtrCounts(0, 0).ctr is None
+    assert CtrCounts(8, 2).ctr == 0.25
+
+
+def test_a_group_that_is_wholly_idle_does_not_hold_the_other_back() -> None:
+    sources = Sources()
+    sources.hear(Partial(0, 1, 1, 1, T0), 0)
+    assert sources.slowest() == UNKNOWN  # nobody knows yet how far the inferences are
+
+    sources.hear(Partial(0, 2, 1, 1, UNKNOWN, group=INFERENCES, idle=True), 1)
+    assert sources.slowest() == UNKNOWN  # one of two partitions has spoken
+    sources.hear(Partial(1, 2, 1, 1, UNKNOWN, group=INFERENCES, idle=True), 2)
+    assert sources.slowest() == T0
+
+    sources.hear(Partial(1, 2, 1, 2, T0 - 5, group=INFERENCES), 3)  # awake again
+    assert sources.slowest() == UNKNOWN  # its other partition is not that far
+    sources.hear(Partial(0, 2, 1, 2, T0 - 7, group=INFERENCES, idle=True), 4)
+    assert (sources.slowest(), sources.watermark(JOIN)) == (T0 - 7, T0)
 
 
 @pytest.mark.parametrize("data", [encode_partial(partial(home=5))[:-1], b"", b"\xc0", b"{}"])

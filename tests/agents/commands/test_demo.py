@@ -61,7 +61,19 @@ def test_the_whole_story_in_a_quarter_of_a_minute(folder: Path) -> None:
         r"FIRING major  CTR of recommender-home v3 is [34]\.\d %, below 5 % .*[\d,]+ shown, \d+ clicked", firing
     )
     assert "CTR of recommender-home v3 is" in resolved
-    assert demo.said.splitlines()[-1].endswith("alerts: 1 fired, 1 resolved")
+    assert re.search(r"alerts: 1 fired, 1 resolved(, \d+ minor ones recorded)?$", demo.said)
+    drift = re.findall(r"^(\d\d:\d\d) UTC  drift: (.*)", demo.said, re.MULTILINE)
+    assert {minute for minute, models in drift if "recommender-home v3 severe new_user" in models} >= {"10:05", "10:08"}
+    assert not any("recommender-home" in models for minute, models in drift if minute < "10:00")
+    latencies = re.findall(r"^(\d\d:\d\d) UTC  P95: .*?recommender-home v3 (\S+) ms", demo.said, re.MULTILINE)
+    assert len(latencies) > 15 and all(30 < float(latency) < 300 for _, latency in latencies)
+    # What comes after the promotion has begun, but is too young to be shown by the minute.
+    for part in (
+        r"^slowest minute: search-ranking v7 at 10:1\d, P95 ([5-9]\d\d|1,\d{3}) ms$",
+        r"^severe drift: gender of ",
+        r"^severe drift: new_user of recommender-home v3 at 10:\d\d, PSI 0\.[3-6]\d; and of \d more$",
+    ):
+        assert re.search(part, demo.said, re.MULTILINE), part
     assert nothing_is_left(folder, children)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -43,8 +44,8 @@ def act(monkeypatch: pytest.MonkeyPatch) -> Callable[[Act], None]:
 def test_the_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for command in ("demo", "worker", "replay", "record", "simulate", "topics", "check", "doctor"):
-        assert f"\n    {command} " in shown
+    for command in ("demo", "worker", "replay", "record", "simulate", "topics", "check", "doctor", "reference"):
+        assert re.search(rf"^    {command}( |$)", shown, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

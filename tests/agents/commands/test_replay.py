@@ -143,7 +143,8 @@ def test_provisional_rows_come_before_the_final_one_of_their_window(may_day: Pat
     final, every = replay(may_day).rows, replay(may_day, "--provisional").rows
     assert [row for row in every if json.loads(row)["final"]] == final
     assert len(every) > 3 * len(final)
-    keys = [(row["window_end"], row["model_id"], row["model_version"], row["final"]) for row in map(json.loads, every)]
+    named = ("window_end", "model_id", "model_version", "kind", "final")
+    keys = [tuple(row[name] for name in named) for row in map(json.loads, every)]
     assert keys == sorted(keys)
 
 
@@ -165,9 +166,9 @@ def test_lines_that_are_no_records_are_dead_letters(replay: Replayed, tmp_path: 
 
 def test_topics_that_nobody_reads_are_counted_and_do_no_harm(replay: Replayed, tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
-    path.write_text('{"topic":"inferences","value":{}}\n{"topic":"else","value":1}\n{"topic":"else","value":2}\n')
+    path.write_text('{"topic":"outcomes","value":{}}\n{"topic":"else","value":1}\n{"topic":"else","value":2}\n')
     told = replay(path)
-    assert told.said.startswith("0 events read, 3 ignored (else, inferences), ")
+    assert told.said.startswith("0 events read, 3 ignored (else, outcomes), ")
     assert told.said.splitlines()[1].startswith("expected the topics impressions and clicks")
     assert (told.windows, told.alerts, told.dead_letters) == (b"", b"", b"")
 
