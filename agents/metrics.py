@@ -127,7 +127,7 @@ class Metrics:
         build = Gauge("tidemark_build_info", "Always 1.", ["version"], registry=registry)
         build.labels(VERSION).set(1)
         # So that rates exist before the first failure.
-        for agent in ("join", "windows"):
+        for agent in ("join", "inferences", "windows"):
             for reason in ("unavailable", "fenced", "fell_behind"):
                 self.checkpoint_failures.labels(agent, reason)
         for outcome in ("matched", "expired", "duplicate"):
