@@ -36,6 +36,7 @@ def parts(table: Sequence[str], rounds: int) -> list[Part]:
         Part("table", table, 1.5 + 5.5 * rounds),
         Part("workers", ["benchmarks.workers", *each], 2 + 0.8 * rounds),
         Part("partitions", ["benchmarks.partitions", *each], 2 + 0.8 * rounds),
+        Part("monitoring", ["benchmarks.monitoring", *each], 1 + 0.5 * rounds),
         Part("growth", ["benchmarks.growth", *each], 0.5 * rounds),
         Part("live_state", ["benchmarks.live_state"], 1.5),
         Part("restart", ["benchmarks.restart", *each], 1.5 + 2 * rounds),

@@ -62,6 +62,15 @@ def _partitions(part: Sequence[Full]) -> Iterator[str]:
         yield _row(str(point["partitions"]), rate, cost)
 
 
+def _monitoring(part: Full) -> Iterator[str]:
+    yield from _header(f"features watched, of {part['features']}", "events/s", "CPU s per million", "peak MiB")
+    for point in part["points"]:
+        rate, cost = _cell(point["records_per_s"], "{:,.0f}"), _cell(point["cpu_s_per_million"], "{:.2f}")
+        yield _row("all" if point["watched"] else "none", rate, cost, f"{point['peak_rss'] / MIB:,.0f}")
+    yield ""
+    yield f"All over none, within a round: **{_cell(part['ratio'], '{:.2f}')}**."
+
+
 def _growth(part: Sequence[Full]) -> Iterator[str]:
     yield from _header("join alone", "CPU s per million events, at each value")
     for what, points in groupby(part, key=lambda point: point["what"]):
@@ -93,6 +102,7 @@ PARTS: Mapping[str, Callable[[Any], Iterator[str]]] = {
     "table": _table,
     "workers": _workers,
     "partitions": _partitions,
+    "monitoring": _monitoring,
     "growth": _growth,
     "live_state": _live_state,
     "restart": _restart,

@@ -153,7 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{point['records_per_s']['median']:,.0f} records/s, "
             f"{point['cpu_s_per_million']['median']:.2f} CPU s per million\n"
         )
-    sys.stdout.write(f"ratio: {found.ratio}\n")
+    ratio = found.ratio
+    sys.stdout.write(f"all over none: {ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})\n")
     if options.out is not None:
         options.out.write_text(json.dumps(found.as_json()))
     return 0
