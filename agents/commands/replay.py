@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -21,6 +22,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from agents.config import Config, TopicsConfig, load_config
 from agents.event_types import LATEST_AHEAD_MS
 from agents.line_files import Sink, open_sink
+from agents.reference_files import read_reference
 from agents.replay_input import read_chunks
 from tables.errors import ConfigError, RunError
 
@@ -32,6 +34,7 @@ example:
   tidemark simulate --scenario may-day --out may-day.jsonl.zst
   tidemark replay may-day.jsonl.zst --windows windows.jsonl --alerts -
   tidemark replay --topic impressions=shown.jsonl --topic clicks=clicked.jsonl.gz --windows -
+  tidemark replay may-day.jsonl.zst --reference recommender-home.json --windows windows.jsonl
 
 Times are those of the recording, so the same recording and configuration always give the same bytes, on any day and at
 any speed. Nobody is notified. Without --config every model is watched with the defaults; TIDEMARK_CONFIG is not read.
@@ -61,6 +64,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="a file of bare events of one topic, one a line; may be given many times, all are merged by event time",
     )
     parser.add_argument("--config", metavar="F", help="configuration file, for its rules, join and topic names")
+    parser.add_argument(
+        "--reference",
+        metavar="F",
+        dest="references",
+        action="append",
+        default=[],
+        help="compare a model's features with this reference, as `tidemark reference build` writes them; may be given "
+        "many times, beside those of the configuration",
+    )
     parser.add_argument("--windows", metavar="F", help="write the rows of all windows once they are final")
     parser.add_argument("--alerts", metavar="F", help="write the alerts, in order of event time")
     parser.add_argument("--dead-letters", metavar="F", help="write what could not be used, and why")
@@ -77,6 +89,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Replay, and say on standard error what came of it. Raises ConfigError, RunError."""
     config = load_config(args.config, {name: value for name, value in os.environ.items() if name != "TIDEMARK_CONFIG"})
+    references = (*config.drift.references, *map(read_reference, args.references))
+    config = replace(config, drift=replace(config.drift, references=references))
     topic_files = _topic_files(args.topic_files, config.topics)
     inputs = [*args.recordings, *(file for files in topic_files.values() for file in files)]
     outputs = [path for name in OUTPUTS if (path := getattr(args, name))]
@@ -121,7 +135,8 @@ def summary(totals: Totals, seconds: float, config: Config) -> str:
     )
     if totals.ignored and not totals.events:
         topics = config.topics
-        text += f"expected the topics {topics.impressions} and {topics.clicks}; topics.prefix in --config sets others\n"
+        known = f"{topics.impressions}, {topics.clicks} and {topics.inferences}"
+        text += f"expected the topics {known}; topics.prefix in --config sets others\n"
     return text
 
 

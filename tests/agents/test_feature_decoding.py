@@ -14,25 +14,16 @@ from hypothesis import strategies as st
 from agents.feature_decoding import PREDICTION, FeatureCounter
 from tables.feature_bins import Bins, CategoryBins, NumericBins
 from tables.reference import FeatureReference, Reference
+from tests.feature_oracle import features_of
 
 NAMES = ("age", "f0", "", "größe", "😀", 'he "said"', "back\\slash", "new\nline", "\u2028", "true", PREDICTION)
 EDGES = (-1e308, -5.0, -0.0, 5e-324, 0.1, 1.0, 2.0, 1e15, 1.7e308)
-CATEGORIES = ("", "a", "b", "true", "false", "1", "null", "😀", 'q"', "\\", "\ufdd0")
+CATEGORIES = ("", "a", "b", "true", "false", "1", "null", "😀", 'q"', "\\")
 TOKENS = (
     *("null", "true", "false", "0", "-0.0", "1", "1.0", "10e-1", "2", "0.1", "5e-324", "-5", "1e999", "-1e999"),
     *("1" + "0" * 30, "-1" + "0" * 400, "1" + "0" * 5000, "123456789012345678901234567890", "1.7976931348623157e308"),
-    *(
-        '"a"',
-        '"1"',
-        '"true"',
-        '"1e999"',
-        '"NaN"',
-        '"\\u0061"',
-        '"\\ud83d"',
-        '"a\\ude00b"',
-        '"\\ud83d\\ude00"',
-        '"\\\\ud83d"',
-    ),
+    *('"a"', '"1"', '"true"', '"1e999"', '"NaN"', '"\\u0061"', '"\\ud83d\\ude00"'),
+    *('"\\ud83d"', '"a\\ude00b"', '"\\\\ud83d"'),
 )
 """JSON texts of values."""
 
@@ -41,9 +32,7 @@ def one_at_a_time(reference: Reference, texts: list[str]) -> dict[str, list[int]
     """The oracle: counts of every feature."""
     counts = {feature.name: [0] * feature.bins.width for feature in reference.features}
     for text in texts:
-        found: dict[str, Any] = json.loads(
-            text, parse_int=lambda digits: int(digits) if len(digits) < 400 else float(digits)
-        )
+        found = features_of(text)
         if found:
             for feature in reference.features:
                 if feature.name != PREDICTION:
@@ -52,7 +41,8 @@ def one_at_a_time(reference: Reference, texts: list[str]) -> dict[str, list[int]
 
 
 def batched(counter: FeatureCounter, texts: list[str]) -> list[int]:
-    return counter.count([msgspec.Raw(text.encode()) for text in texts]).tolist()
+    counts: list[int] = counter.count([msgspec.Raw(text.encode()) for text in texts]).tolist()
+    return counts
 
 
 def end_to_end(reference: Reference, counts: dict[str, list[int]]) -> list[int]:
@@ -138,7 +128,7 @@ def test_thousands_of_events_in_categories_that_are_counted_together() -> None:
     assert batched(FeatureCounter(reference), events) == end_to_end(reference, one_at_a_time(reference, events))
 
 
-@pytest.mark.parametrize("name", ['he "said"', "back\\slash", "tab\t", "\ud83d"[:0] + "\x7f"])
+@pytest.mark.parametrize("name", ['he "said"', "back\\slash", "tab\t", "\x7f"])
 def test_names_that_must_be_escaped(name: str) -> None:
     counter = FeatureCounter(reference_of(**{name: NumericBins((1.0,))}))
     assert batched(counter, [json.dumps({name: 2}), "{}", '{"other": 2}']) == [0, 1, 0, 1]

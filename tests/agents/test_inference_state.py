@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import orjson
 import pytest
 
 from agents.feature_intake import FeatureIntake
@@ -39,10 +40,10 @@ OTHER_BINS = Reference("home", None, (AGE, CITY), 2, "test")
 HOME = ("home", "v1")
 
 
-def new_inferences(*references: Reference, clock_ms: int = 0) -> InferenceState:
+def new_inferences(*references: Reference, clock_ms: int = 0, policy: JoinPolicy = POLICY) -> InferenceState:
     intake = FeatureIntake(ReferenceBook(references))
     topics = InferenceTopics("inferences", "partials", "dead")
-    setting = InferenceSetting(POLICY, topics, lambda: T0 + 10**9, Metrics(), lambda: 1, lambda: 1, intake)
+    setting = InferenceSetting(policy, topics, lambda: T0 + 10**9, Metrics(), lambda: 1, lambda: 1, intake)
     return InferenceState(3, setting, clock_ms)
 
 
@@ -227,11 +228,46 @@ def test_without_a_reference_no_feature_is_kept() -> None:
     assert len(partition.chunks) == 1
 
 
+def reasons(changes: Changes | None) -> list[str]:
+    assert changes is not None
+    return [orjson.loads(message.value or b"")["reason"].partition(":")[0] for message in changes.before]
+
+
+def test_where_there_is_no_room_for_another_model_its_records_are_dead_letters_and_count_nowhere() -> None:
+    partition = Partition(new_inferences(REFERENCE, policy=JoinPolicy(max_models=1)))
+    other = ("home", "v2")
+    partition.take(Inference(T0, HOME, prediction=1), Inference(T0, other, prediction=1, features='{"age": 1}'))
+    changes = partition.checkpoint()
+    assert reasons(changes) == ["no_room"]
+    assert served_told(partition.told).keys() == features_told(partition.told).keys() == {(HOME, T0)}
+
+    # When the windows of the first one are final there is room for the other.
+    partition.state.finish()
+    partition.checkpoint()
+    assert partition.chunks == {}
+
+
+def test_a_silent_partition_goes_with_the_others_and_what_it_says_afterwards_may_be_late() -> None:
+    partition = Partition(new_inferences(REFERENCE))
+    partition.take(Inference(T0, HOME))
+    partition.state.tick(15_000, T0 + 60 * MINUTE)
+    assert partition.state.watermark == T0 - POLICY.out_of_orderness_ms, "not silent for long enough"
+    partition.state.tick(15_001, T0 + 60 * MINUTE)
+    assert (partition.state.watermark, partition.state.idle) == (T0 + 60 * MINUTE, True)
+    partition.checkpoint()
+    assert (partition.told[-1].watermark, partition.told[-1].idle) == (T0 + 60 * MINUTE, True)
+    partition.take(Inference(T0, HOME))
+    assert reasons(partition.checkpoint()) == ["late"]
+    assert partition.chunks == {}
+
+
 @pytest.mark.parametrize("damage", [b"", b"\xc1", b"\x93", b"\x91\x01", b"\xff" * 9])
 def test_a_damaged_chunk_is_found_when_it_is_read(damage: bytes) -> None:
-    for state, event in ((new_inferences, Inference(T0, HOME, features='{"age": 30}')), (new_join, None)):
+    adult = '{"age": 30}'
+    events = (Inference(T0, HOME, features=adult), Impression("u", "i", T0, HOME, adult))
+    for state, event in zip((new_inferences, new_join), events, strict=True):
         partition = Partition(state(REFERENCE))
-        partition.take(event or Impression("u", "i", T0, HOME, '{"age": 30}'))
+        partition.take(event)
         partition.checkpoint()
         for name in partition.chunks:
             damaged = {**partition.chunks, name: damage or partition.chunks[name][:-1]}

@@ -9,7 +9,6 @@ import json
 import math
 import random
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -190,46 +189,6 @@ def test_a_worker_counts_the_rows_of_a_reference_just_as_the_reference_does(tmp_
         "score": ((INFERENCES,), 201),
         "prediction": ((INFERENCES,), len(answered)),
     }
-
-
-def test_a_feature_belongs_to_the_inputs_that_carry_it_and_is_missing_in_no_others(tmp_path: Path) -> None:
-    shown = [impression(age=age, item="x") for age in range(70)]
-    answered = [inference(features={"age": 20 + n, **({"device": "phone"} if n < 9 else {})}) for n in range(10)]
-    events = [("impressions", event) for event in shown] + [("inferences", event) for event in answered]
-    rows = read(recording(tmp_path / "r.jsonl", events))
-    found = {
-        name: (rows.topics(name), len(rows.column(name)), rows.column(name).count(None)) for name in rows.features("r")
-    }
-    assert found == {
-        "age": ((IMPRESSIONS, INFERENCES), 80, 0),
-        "device": ((INFERENCES,), 10, 1),  # not 71 of 80
-        "item": ((IMPRESSIONS,), 70, 0),
-    }
-    # One row that carries it is enough, even if it says nothing.
-    rows = read(recording(tmp_path / "r.jsonl", [*events, ("impressions", impression(device=None))]))
-    assert (rows.topics("device"), rows.column("device").count(None)) == ((IMPRESSIONS, INFERENCES), 72)
-
-
-def test_a_table_says_nothing_of_inputs_and_takes_the_word_of_events_that_do(tmp_path: Path) -> None:
-    rows = read(table(tmp_path / "r.csv", [{"age": 30, "gender": "f"}] * 3))
-    assert [rows.topics(name) for name in rows.features("r")] == [(), ()]
-    events = recording(tmp_path / "r.jsonl", [("inferences", inference(features={"age": 40, "device": "phone"}))])
-    read_file(str(events), load_config(None, {}), rows, NOON, lambda count, total: None)
-    assert {name: (rows.topics(name), rows.column(name)) for name in rows.features("r")} == {
-        "age": ((INFERENCES,), [30, 30, 30, 40]),
-        "device": ((INFERENCES,), ["phone"]),
-        "gender": ((), ["f", "f", "f"]),
-    }
-
-
-def test_the_sample_of_a_feature_has_as_large_a_share_of_each_input(tmp_path: Path) -> None:
-    events = [("impressions", impression(of="imp", shown=n)) for n in range(900)]
-    events += [("inferences", inference(features={"of": "inf", "asked": n})) for n in range(300)]
-    rows = read(recording(tmp_path / "r.jsonl", events), most_rows=100)
-    assert Counter(rows.column("of")) == {"imp": 75, "inf": 25}
-    # What only one input carries is not thinned for the other's sake.
-    assert (len(set(rows.column("asked"))), len(set(rows.column("shown")))) == (100, 100)
-    assert [rows.drawn_from(name) for name in rows.features("r")] == [300, 1200, 900]
 
 
 def test_of_events_without_a_topic_those_that_show_an_item_are_impressions(tmp_path: Path) -> None:

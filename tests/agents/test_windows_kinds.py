@@ -23,7 +23,6 @@ from tables.join_policy import JoinPolicy
 from tables.partials import INFERENCES, JOIN, FeatureRow, Partial, PartialRow, ServingRow, encode_partial
 from tables.reference import FeatureReference, Reference, ReferenceBook
 from tables.serving import PackedCounts, ServingCounts
-from tables.watermark import UNKNOWN
 from tests.oracle import MINUTE
 from tests.tables.streams import T0
 
@@ -37,12 +36,12 @@ FINAL = 11 * MINUTE
 """So long after its start a window is final."""
 
 
-def new_state(*references: Reference) -> WindowsState:
+def new_state(*references: Reference, book: ReferenceBook | None = None) -> WindowsState:
     return WindowsState(
         2,
         WindowsSetting(
             JoinPolicy(), (), "partials", "windows", "alerts", "dead", Metrics(), lambda: False,
-            references=ReferenceBook(references), drift_policy=lambda _: POLICY,
+            references=book or ReferenceBook(references), drift_policy=lambda _: POLICY,
         ),
     )  # fmt: skip
 
@@ -146,12 +145,6 @@ def test_a_zombie_and_repeats_change_nothing() -> None:
     changes = state.changes(1, 1)
     assert [row["requests"] for row in rows_of(changes, "serving")] == [4]
     assert psi_rows(changes) == [(0, 4)]
-
-
-def test_a_model_without_a_reference_has_no_drift() -> None:
-    state, join, inferences = new_state(REFERENCE), Speaker(JOIN), Speaker(INFERENCES)
-    take(state, join.says(T0, seen(0, 1, 1, model="search")), inferences.says(T0, idle=True), join.says(T0 + FINAL))
-    assert rows_of(state.changes(1, 1), "drift") == []
 
 
 @pytest.mark.parametrize("newer_first", [True, False])
@@ -271,6 +264,26 @@ def test_a_reference_that_changes_between_two_lives_begins_its_horizon_anew() ->
     state = store.restored(NEWER)
     take(state, join.says(T0 + FINAL, seen(2, 4, 0, NEWER)), join.says(T0 + FINAL + 2 * MINUTE), first=3)
     assert psi_rows(state.changes(1, 2)) == [(2, 4)]
+
+
+def test_a_reference_that_is_replaced_while_a_worker_runs_begins_its_horizon_anew() -> None:
+    book = ReferenceBook([REFERENCE])
+    state, store, join = new_state(book=book), Store(), Speaker(JOIN)
+    take(state, Speaker(INFERENCES).says(T0, idle=True), join.says(T0, seen(0, 1, 0), seen(1, 2, 0)))
+    take(state, join.says(T0 + FINAL), first=2)
+    assert psi_rows(state.changes(1, 1)) == [(0, 1)]
+
+    book.replace([NEWER])
+    # Minute 1 was told in the old bins, and then again in the new ones of which less is known; minute 2 is all new.
+    take(state, join.says(T0 + FINAL, seen(1, 1, 0, NEWER), seen(2, 4, 0, NEWER)), first=3)
+    take(state, join.says(T0 + FINAL + 2 * MINUTE), first=4)
+    changes = state.changes(1, 2)
+    assert changes is not None
+    assert psi_rows(changes) == [(1, 1), (2, 5)]
+    store.save(changes)
+    state = store.restored(NEWER)
+    take(state, join.says(T0 + FINAL, seen(3, 8, 0, NEWER)), join.says(T0 + FINAL + 3 * MINUTE), first=5)
+    assert psi_rows(state.changes(1, 3)) == [(3, 13)]
 
 
 def test_damaged_chunks_are_found_when_they_are_read() -> None:

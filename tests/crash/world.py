@@ -123,11 +123,10 @@ class World:
             "join": {"attribution": attribution},
             "kafka": {"session_timeout": f"{SESSION_S:.0f}s"},
             "channels": [],
-            "drift": {
-                "horizon": f"{DRIFT.horizon_ms // 1000}s",
-                "references": [_written(folder / f"{reference.id}.json", reference) for reference in references],
-            },
+            "drift": {"horizon": f"{DRIFT.horizon_ms // 1000}s", "references": [f"{r.id}.json" for r in references]},
         }
+        for reference in references:
+            (folder / f"{reference.id}.json").write_bytes(reference.to_json())
         config_file.write_text(yaml.safe_dump(settings))
         self.config = load_config(config_file, {})
         self.workers = [Worker(index, folder, config_file) for index in range(workers)]
@@ -298,8 +297,3 @@ class World:
                 await asyncio.sleep(0.2)
             else:
                 sent = end
-
-
-def _written(path: Path, reference: Reference) -> str:
-    path.write_bytes(reference.to_json())
-    return path.name

@@ -229,7 +229,9 @@ def test_a_topic_in_kafka_is_read_to_its_end(
         topic = impressions if index % 2 else inferences
         records.append((topic, index % 4 // 2, NOON + index, json.dumps(event).encode()))
         events.append(json.dumps(event))
-    produce([*records, (inferences, 0, NOON + 2000, b"{broken")])
+    # What an event is, its topic says, whatever it looks like.
+    odd = {"model_id": "odd", "event_time": NOON, "user_id": "u", "item_id": "i", "features": {"a": 1}}
+    produce([*records, (inferences, 0, NOON + 2000, b"{broken"), (inferences, 0, NOON, json.dumps(odd).encode())])
     file = tmp_path / "events.jsonl"
     file.write_text("\n".join(events))
 
@@ -245,6 +247,7 @@ def test_a_topic_in_kafka_is_read_to_its_end(
     assert f"skipped 1 that cannot be read; {inferences}/0, offset 250: not_json: " in capsys.readouterr().err
     since = built("kafka:inferences", "kafka:impressions", "--since", str(NOON + 900))
     assert {feature.name: feature.n for feature in since.features} == {"a": 100, "b": 100, "prediction": 50}
+    assert [feature.topics for feature in built("kafka:inferences", "--model", "odd").features] == [("inferences",)]
 
     arguments = ["--from", "kafka:inference", "--config", str(shop), "--model", "ranker", "--out", "never"]
     assert main(["reference", "build", *arguments]) == 1

@@ -164,12 +164,24 @@ def test_lines_that_are_no_records_are_dead_letters(replay: Replayed, tmp_path: 
     assert any(x["reason"].startswith(f"broken_line: {other}: ") for x in replay(path, other).letters)
 
 
+def test_a_reference_on_the_command_line_brings_drift_rows(may_day: Path, replay: Replayed, tmp_path: Path) -> None:
+    path = tmp_path / "home.json"
+    build = ["reference", "build", "--model", "recommender-home", "--from", str(may_day), "--out", str(path)]
+    assert main(build) == 0
+    assert not [row for row in replay(may_day).rows if json.loads(row)["kind"] == "drift"]
+    rows = [json.loads(row) for row in replay(may_day, "--reference", str(path)).rows]
+    drift = [row for row in rows if row["kind"] == "drift"]
+    assert {row["model_id"] for row in drift} == {"recommender-home"}
+    assert {"gender", "new_user", "prediction"} <= {row["feature"] for row in drift}
+    assert {row["method"] for row in drift} == {"psi", "ks", "kl", "js"}
+
+
 def test_topics_that_nobody_reads_are_counted_and_do_no_harm(replay: Replayed, tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text('{"topic":"outcomes","value":{}}\n{"topic":"else","value":1}\n{"topic":"else","value":2}\n')
     told = replay(path)
     assert told.said.startswith("0 events read, 3 ignored (else, outcomes), ")
-    assert told.said.splitlines()[1].startswith("expected the topics impressions and clicks")
+    assert told.said.splitlines()[1].startswith("expected the topics impressions, clicks and inferences")
     assert (told.windows, told.alerts, told.dead_letters) == (b"", b"", b"")
 
 
