@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import starmap
-from operator import attrgetter
-from struct import Struct
 from struct import error as StructError
+from struct import pack
 from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from agents.event_types import replace_half_characters
@@ -32,9 +31,6 @@ SLICE_EVENTS = 500
 
 SURELY_FEATURES = 40
 """Nobody pads an empty object with so many blanks: from this length on there are features in it."""
-
-JOINT_CELLS = 256
-"""Categories are counted together while no more combinations than these are possible."""
 
 Texts = Sequence[msgspec.Raw]
 Counts = NDArray[np.int64]
@@ -59,12 +55,13 @@ class FeatureCounter:
             elif feature.is_of(topic):
                 self._names[feature.name] = feature.bins, begin
             begin += feature.bins.width
-        fields = {f"f{place}": name for place, name in enumerate(self._names)}
-        self._decode = self._decoder_of(fields)
-        bins = {field: self._names[name] for field, name in fields.items()}
-        self.numbers = _Numbers({f: (b, at) for f, (b, at) in bins.items() if isinstance(b, NumericBins)})
-        categories = {f: (b, at) for f, (b, at) in bins.items() if isinstance(b, CategoryBins)}
-        self.categories = [_Categories(group) for group in _joint(categories)]
+        # Numbers first, so that the columns of decoded events can be told apart by their places.
+        order = sorted(self._names, key=lambda name: not isinstance(self._names[name][0], NumericBins))
+        self._decode = self._decoder_of({f"f{place}": name for place, name in enumerate(order)})
+        bins = [self._names[name] for name in order]
+        self.numbers = _Numbers([(b, at) for b, at in bins if isinstance(b, NumericBins)])
+        self.categories = [_places(b, at) for b, at in bins if isinstance(b, CategoryBins)]
+        """Of each categorical feature: places of its values that are known, and of all others."""
 
     @property
     def counts_predictions(self) -> bool:
@@ -157,18 +154,21 @@ class Tally:
         self._counter = counter
         self._counts = np.zeros(counter.width, np.int64)
         self._numbers: list[NDArray[np.float64]] = []
-        self._combinations: list[Counter[Any]] = [Counter() for _ in counter.categories]
+        self._categories: list[Counter[Value]] = [Counter() for _ in counter.categories]
 
     def add(self, texts: Texts) -> None:
         """Count events, from the JSON texts of their `features`; an event without any counts nowhere."""
         counter = self._counter
         if not counter.has_features:
             return
-        texts = [text for text in texts if len(text) >= SURELY_FEATURES or _has_features(text)]
-        events = counter.decoded(texts, self._counts)
-        self._numbers.append(counter.numbers.columns(events))
-        for group, found in zip(counter.categories, self._combinations, strict=True):
-            found.update(map(group.get, events))
+        if min(map(len, texts), default=0) < SURELY_FEATURES:
+            texts = [text for text in texts if len(text) >= SURELY_FEATURES or _has_features(text)]
+        columns = list(zip(*map(astuple, counter.decoded(texts, self._counts)), strict=True))
+        if columns:
+            numbers = len(columns) - len(self._categories)
+            self._numbers.append(_matrix(columns[:numbers]))
+            for found, column in zip(self._categories, columns[numbers:], strict=True):
+                found.update(column)
 
     def add_counts(self, counts: Counts) -> None:
         """Add what was counted elsewhere, shape (width,)."""
@@ -178,9 +178,10 @@ class Tally:
         """Events by bin, shape (width,)."""
         counts = self._counts.copy()
         if self._numbers:
-            self._counter.numbers.count(np.concatenate(self._numbers), counts)
-        for group, found in zip(self._counter.categories, self._combinations, strict=True):
-            group.count(found, counts)
+            self._counter.numbers.count(np.concatenate(self._numbers, axis=1), counts)
+        for found, (known, unseen) in zip(self._categories, self._counter.categories, strict=True):
+            for value, events in found.items():
+                counts[known.get(value, unseen)] += events
         return counts
 
 
@@ -192,75 +193,41 @@ def _has_features(text: msgspec.Raw) -> bool:
 class _Numbers:
     """The numeric features of a reference."""
 
-    def __init__(self, fields: Mapping[str, tuple[NumericBins, int]]) -> None:
-        self._fields = list(fields)
-        self._get: Callable[[Any], Any] = attrgetter(*fields) if fields else lambda _: ()
-        self._pack = Struct(f"{len(fields)}d").pack
-        self._edges = [np.array([*bins.edges, math.inf]) for bins, _ in fields.values()]
+    def __init__(self, bins: Sequence[tuple[NumericBins, int]]) -> None:
+        self._edges = [np.array([*each.edges, math.inf]) for each, _ in bins]
         ends = np.cumsum([len(edges) for edges in self._edges], dtype=np.int64)
         self._last = ends - 1
         self._first = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(ends) else ends
-        self._missing = np.array([at + bins.missing for bins, at in fields.values()], np.int64)
-        places = [np.arange(at, at + bins.bins) for bins, at in fields.values()]
+        self._missing = np.array([at + each.missing for each, at in bins], np.int64)
+        places = [np.arange(at, at + each.bins) for each, at in bins]
         self._places = np.concatenate(places) if places else self._missing
 
-    def columns(self, events: Sequence[Any]) -> NDArray[np.float64]:
-        """Shape (events, features); null as NaN."""
-        shape = len(events), len(self._fields)
-        if len(self._fields) > 1:
-            try:
-                # By far the fastest way from many objects to numbers that numpy can read.
-                return np.frombuffer(b"".join(starmap(self._pack, map(self._get, events)))).reshape(shape)
-            except StructError:
-                pass
-        rows = [[getattr(event, field) for field in self._fields] for event in events]
-        return np.array([[math.nan if value is None else value for value in row] for row in rows]).reshape(shape)
-
-    def count(self, columns: NDArray[np.float64], counts: Counts) -> None:
-        """Add events to `counts`."""
-        if not self._fields:
+    def count(self, matrix: NDArray[np.float64], counts: Counts) -> None:
+        """Add events to `counts`; `matrix` has shape (features, events), NaN is missing."""
+        if not self._edges:
             return
         # In order the values of a bin lie together, so that a few look-ups count them all; NaN comes last.
-        ordered = np.sort(columns.T, axis=1)
-        rows = zip(ordered, self._edges, strict=True)
+        rows = zip(np.sort(matrix, axis=1), self._edges, strict=True)
         below = np.concatenate([np.searchsorted(row, edges, side="right") for row, edges in rows])
         in_bin = np.diff(below, prepend=0)
         in_bin[self._first] = below[self._first]
         counts[self._places] += in_bin
-        counts[self._missing] += len(columns) - below[self._last]
+        counts[self._missing] += matrix.shape[1] - below[self._last]
 
 
-class _Categories:
-    """Categorical features that are counted together, by the combinations of their values."""
-
-    def __init__(self, fields: Mapping[str, tuple[CategoryBins, int]]) -> None:
-        self.get: Callable[[Any], Any] = attrgetter(*fields)
-        """The values of an event: one, or a tuple of them."""
-        self._single = len(fields) == 1
-        self._places = [_places(bins, at) for bins, at in fields.values()]
-
-    def count(self, combinations: Mapping[Any, int], counts: Counts) -> None:
-        """Add events to `counts`."""
-        for values, events in combinations.items():
-            for value, (known, unseen) in zip((values,) if self._single else values, self._places, strict=True):
-                counts[known.get(value, unseen)] += events
+def _matrix(columns: Sequence[tuple[float | None, ...]]) -> NDArray[np.float64]:
+    """Shape (features, events); null as NaN."""
+    events = len(columns[0]) if columns else 0
+    try:
+        # By far the fastest way from Python's floats to numpy's.
+        data = b"".join([pack(f"{events}d", *column) for column in columns])
+    except StructError:
+        return np.array([[math.nan if value is None else value for value in column] for column in columns])
+    return np.frombuffer(data).reshape(len(columns), events)
 
 
-def _places(bins: CategoryBins, begin: int) -> tuple[dict[str | bool | None, int], int]:
+def _places(bins: CategoryBins, begin: int) -> tuple[Mapping[Value, int], int]:
     """Places of the values that are known, and of all others."""
-    special: list[bool | None] = [True, False, None]
-    known = {value: begin + bins.index_of(value) for value in [*bins.places, *special]}
+    special: list[Value] = [True, False, None]
+    known: dict[Value, int] = {value: begin + bins.index_of(value) for value in [*bins.places, *special]}
     return known, begin + bins.unseen
-
-
-def _joint(fields: Mapping[str, tuple[CategoryBins, int]]) -> list[dict[str, tuple[CategoryBins, int]]]:
-    """Groups of features with few combinations each."""
-    groups: list[dict[str, tuple[CategoryBins, int]]] = []
-    cells = JOINT_CELLS
-    for field, (bins, at) in sorted(fields.items(), key=lambda item: item[1][0].width):
-        if cells * bins.width > JOINT_CELLS:
-            groups.append({})
-            cells = 1
-        groups[-1][field] = bins, at
-        cells *= bins.width
-    return groups

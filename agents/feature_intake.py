@@ -16,7 +16,7 @@ from tables.join_policy import WINDOW_MS
 from tables.models import Model, ModelIndex
 from tables.reference import ReferenceBook
 
-WAITING = 64
+WAITING = 256
 """So many events of a model and minute are decoded at once: fewer cost more each, more leave the processor's cache."""
 
 _MINUTE_BITS = 32

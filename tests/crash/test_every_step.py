@@ -22,7 +22,7 @@ from tests.oracle import MINUTE, Click, Event, Impression, Inference
 # Enough to read all of the traffic, and more than once.
 ROUNDS = 30
 
-every = pytest.mark.parametrize("every", [50, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+every = pytest.mark.parametrize("every", [50, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 seeds = pytest.mark.parametrize("seed", range(3))
 T0 = 1_777_629_600_000
 
