@@ -15,6 +15,8 @@ from tables.reference import Reference
 DEFAULT_PARTITIONS = 4
 """Has many divisors nearby and lets four workers share a shop's traffic; choose 12 or 24 for more."""
 DEFAULT_REPLICATION = 1
+MOST_PARTIALS = 8
+"""Partitions of the partials topic, as every input partition writes to all of them; merging is little work."""
 
 DEFAULT_EMIT_INTERVAL_MS = 1_000
 DEFAULT_CHECKPOINT_INTERVAL_MS = 1_000
@@ -83,6 +85,10 @@ class TopicsConfig:
     @property
     def partials(self) -> str:
         return self.prefix + "tidemark.partials"
+
+    def partitions_of(self, name: str) -> int:
+        """How many partitions a topic gets when it is created."""
+        return min(self.partitions, MOST_PARTIALS) if name == self.partials else self.partitions
 
     @property
     def inputs(self) -> tuple[str, ...]:

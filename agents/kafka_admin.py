@@ -110,7 +110,7 @@ class KafkaAdmin:
         if not missing:
             return []
         new = [
-            NewTopic(name, topics.partitions, topics.replication, topic_configs=_settings(topics, name))
+            NewTopic(name, topics.partitions_of(name), topics.replication, topic_configs=_settings(topics, name))
             for name in missing
         ]
         answer = (await self._client.create_topics(new)).to_object()

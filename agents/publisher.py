@@ -28,7 +28,6 @@ class Publisher:
             return
         producer = await self._app.maybe_start_producer()
         try:
-            pending = [await producer.send(m.topic, m.key, m.value, m.partition, None, None) for m in messages]
-            await asyncio.gather(*pending)
+            await asyncio.gather(*await producer.send_all(messages))
         except (KafkaError, TimeoutError, OSError) as error:
             raise BrokerUnavailable(f"sending to {messages[0].topic} failed: {error!r}") from error

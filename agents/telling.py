@@ -50,6 +50,8 @@ class Telling:
         self.told = UNKNOWN
         """The watermark that was told last."""
         self._told_at_ms: int | None = None
+        self._heard: dict[int, int] = {}
+        """The watermark that each partition of the topic was told last."""
 
     def is_due(self, clock_ms: int) -> bool:
         """Whether nothing has been told for so long that the watermark must be repeated."""
@@ -59,16 +61,16 @@ class Telling:
         """All that there is to tell, in order; `idle`: whether the partition is silent."""
         messages: list[Outgoing] = []
         due = self.is_due(clock_ms)
-        for word in words:
-            if not word.rows and word.watermark == self.told and not due:
-                continue
-            # Only the last part of a moment may move time on: the windows that it closes must have been told before.
-            before = self.told
-            self.told, self._told_at_ms = word.watermark, clock_ms
+        for moment, word in enumerate(words):
             by_target: list[list[Row]] = [[] for _ in range(speaker.targets)]
             for row in word.rows:
                 by_target[target_of(row.model_id, speaker.targets)].append(row)
+            is_now = moment == len(words) - 1
             for target, mine in enumerate(by_target):
+                before = self._heard.get(target, UNKNOWN)
+                # That time alone has gone on is told with the last moment.
+                if not mine and not (is_now and (due or word.watermark != before)):
+                    continue
                 parts = list(_cut(mine))
                 for place, part in enumerate(parts):
                     is_last = place == len(parts) - 1
@@ -77,6 +79,7 @@ class Telling:
                         speaker.sources,
                         speaker.epoch,
                         speaker.number,
+                        # Only the last part may move time on: the windows that it closes must have been told before.
                         word.watermark if is_last else before,
                         [row for row in part if isinstance(row, PartialRow)],
                         part=len(messages),
@@ -86,6 +89,10 @@ class Telling:
                         features=[row for row in part if isinstance(row, FeatureRow)],
                     )
                     messages.append(Outgoing(self._topic, None, encode_partial(partial), target))
+                self._heard[target] = word.watermark
+            self.told = word.watermark
+        if messages:
+            self._told_at_ms = clock_ms
         return messages
 
 

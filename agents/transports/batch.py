@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+Sending: TypeAlias = tuple[str, bytes | None, bytes | None, int | None]
+"""A record on its way out: topic, key, value, and partition, or None for the one that the key is assigned to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ This module owns what Faust and aiokafka keep private. What it relies on is list
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import aiokafka
@@ -22,7 +22,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from agents.transports.batch import Section
+from agents.transports.batch import Section, Sending
 from agents.transports.consumer import BatchConsumer, Position
 from agents.transports.raw_records import Values, read_batches
 from agents.transports.static_member import StaticMember, TakenOver
@@ -265,7 +265,40 @@ class KafkaConsumer(BatchConsumer, driver.Consumer):
         return await self._thread.begin_offsets(partitions)
 
 
+class KafkaProducer(driver.Producer):
+    """Faust's producer, and a way to send many records at once."""
+
+    async def send_all(self, records: Sequence[Sending]) -> list[Awaitable[Any]]:
+        """Schedule records, in order within a partition, without a future and a task switch for each.
+
+        Returns what to wait for. Raises KafkaError where one of them cannot be sent at all.
+        """
+        producer = self._ensure_producer()
+        for topic in {topic for topic, *_ in records}:
+            await producer.partitions_for(topic)  # or its keys could not be assigned to any
+        places: dict[tuple[str, bytes | None], TP] = {}
+        batches: dict[TP, Any] = {}
+        pending: list[Awaitable[Any]] = []
+        for topic, key, value, partition in records:
+            if partition is not None:
+                tp = TP(topic, partition)
+            elif (topic, key) in places:
+                tp = places[topic, key]
+            else:
+                tp = places[topic, key] = self.key_partition(topic, key)  # type: ignore[arg-type]
+            batch = batches.get(tp)
+            if batch is None or batch.append(key=key, value=value, timestamp=None) is None:
+                if batch is not None:
+                    pending.append(await producer.send_batch(batch, tp.topic, partition=tp.partition))
+                batch = batches[tp] = producer.create_batch()
+                batch.append(key=key, value=value, timestamp=None)
+        for tp, batch in batches.items():
+            pending.append(await producer.send_batch(batch, tp.topic, partition=tp.partition))
+        return pending
+
+
 class Transport(driver.Transport):
     """Registered for the scheme `kafka`."""
 
     Consumer = KafkaConsumer
+    Producer = KafkaProducer

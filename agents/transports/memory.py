@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 from faust.transport import base
 from faust.types import TP
 
-from agents.transports.batch import Section
+from agents.transports.batch import Section, Sending
 from agents.transports.consumer import BatchConsumer, Position
 from agents.transports.memory_broker import MemoryBroker
 
@@ -188,6 +188,13 @@ class MemoryProducer(base.Producer):
         future = asyncio.get_running_loop().create_future()
         future.set_result(await self.send_and_wait(topic, key, value, partition, timestamp, headers))
         return future
+
+    async def send_all(self, records: Sequence[Sending]) -> list[Awaitable[Any]]:
+        """As KafkaProducer.send_all; nothing is left to wait for."""
+        broker = _broker_of(self.transport)
+        for topic, key, value, partition in records:
+            broker.append(topic, key, value, partition)
+        return []
 
     async def send_and_wait(
         self,

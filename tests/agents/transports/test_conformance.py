@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from faust.types import TP
 
+from agents.transports.batch import Sending
 from agents.transports.consumer import FETCH_TIMEOUT_S, Layout, Position
 from tests.agents.transports.conftest import Join
 from tests.agents.transports.members import QUIET_S, Broker, Member, until
@@ -50,6 +52,27 @@ async def test_all_that_was_fetched_from_a_partition_is_one_message(
     assert (section.topic, list(section.offsets), section.next_offset) == (clicks.topic, [0, 1, 2, 3], 4)
     assert list(section.values) == [b"1", None, b"", b"{"]
     assert (member.taken[0].topic, member.taken[0].offset, member.taken[0].key) == (clicks.topic, 3, None)
+
+
+async def test_records_sent_together_go_where_their_keys_say_and_keep_their_order(
+    broker: Broker, join: Join, group: str, clicks: TP
+) -> None:
+    await broker.create(4, clicks.topic)
+    member = await join(group, [clicks.topic])
+    producer: Any = await member.maybe_start_producer()
+    # More than one of Kafka's batches for a partition, one record larger than a batch, and one without a key.
+    said: list[Sending] = [(clicks.topic, b"u%d" % (n % 7), b"%d" % n + bytes(200), None) for n in range(1_000)]
+    said += [(clicks.topic, b"u0", b"large" + bytes(100_000), None), (clicks.topic, None, b"here", 2)]
+
+    await asyncio.gather(*await producer.send_all(said))
+
+    await until(lambda: sum(batch.records for batch in member.batches) == len(said))
+    expected: dict[int, list[bytes | None]] = {partition: [] for partition in range(4)}
+    for topic, key, value, partition in said:
+        expected[producer.key_partition(topic, key).partition if partition is None else partition].append(value)
+    assert sum(map(bool, expected.values())) > 1
+    for number, values in expected.items():
+        assert [value for _, value in member.records(clicks._replace(partition=number))] == values
 
 
 async def test_records_of_a_partition_keep_their_order(broker: Broker, join: Join, group: str, clicks: TP) -> None:

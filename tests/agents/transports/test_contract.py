@@ -117,6 +117,7 @@ def test_everything_a_consumer_must_have_is_written_for_the_embedded_broker() ->
 def test_the_embedded_producer_is_called_like_kafkas() -> None:
     for name in ("send", "send_and_wait"):
         assert parameters(getattr(memory.MemoryProducer, name)) == parameters(getattr(driver.Producer, name))
+    assert parameters(memory.MemoryProducer.send_all) == parameters(kafka.KafkaProducer.send_all)
 
 
 @pytest.mark.parametrize(
