@@ -73,10 +73,6 @@ class FeatureCounter:
         """Whether there is anything but predictions to be counted."""
         return bool(self._names)
 
-    def tally(self) -> Tally:
-        """An empty count."""
-        return Tally(self)
-
     def count(self, texts: Texts) -> Counts:
         """Events by bin, from the JSON texts of their `features`; an event without any counts nowhere."""
         tally = Tally(self)

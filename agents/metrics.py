@@ -55,6 +55,11 @@ class Metrics:
             registry=registry,
         )
         self.rows = Counter("tidemark_window_rows", "Window rows told.", ["kind", "state"], registry=registry)
+        self.drift_no_room = Counter(
+            "tidemark_drift_windows_without_room",
+            "Windows without drift rows, as too many models and versions have a history. Look for made-up versions.",
+            registry=registry,
+        )
         self.alerts = Counter("tidemark_alerts", "Alerts told.", ["severity", "status"], registry=registry)
         self.decisions = Counter(
             "tidemark_rule_decisions", "Why rules did or did not fire.", ["rule", "reason"], registry=registry

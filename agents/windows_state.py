@@ -93,9 +93,8 @@ class WindowsState(PartitionState):
             for place, (offset, value) in enumerate(zip(section.offsets, section.values, strict=True)):
                 try:
                     partial = decode_partial(value or b"")
-                    ServingCounts.restore(
-                        served.counts for served in partial.serving
-                    )  # what cannot be counts ends here
+                    # What cannot be counts ends here.
+                    ServingCounts.restore(served.counts for served in partial.serving)
                     features = [self._drift.merge.kind.unpack((row.bins, row.counts)) for row in partial.features]
                 except (msgspec.MsgspecError, ValueError) as error:
                     if offset >= again:
@@ -229,8 +228,10 @@ class WindowsState(PartitionState):
             self._tell("ctr", ctr.final, [ctr_row(topic, ctr)])
         for served in self._serving.take_final(self._watermark("serving")):
             self._tell("serving", served.final, [serving_row(topic, served)])
+        before = self._drift.no_room
         for drift in self._drift.take_final(self._watermark("drift")):
             self._tell("drift", drift.final, drift_rows(topic, drift))
+        self._setting.metrics.drift_no_room.inc(self._drift.no_room - before)
 
     def _tell_changed(self) -> None:
         topic = self._setting.windows

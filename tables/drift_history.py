@@ -13,6 +13,9 @@ from tables.feature_counts import FeatureCounts
 from tables.models import Model
 
 DAY_MS = 86_400_000
+MOST_MODELS = 1_000
+"""Models and versions with a history: they come from events, and a flood of made-up ones must not fill the memory."""
+
 _DAYS = "days"
 
 Counts = NDArray[np.int64]
@@ -53,7 +56,8 @@ class DriftHistory:
     A model whose features are counted in other bins from now on begins anew.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_models: int = MOST_MODELS) -> None:
+        self._most_models = most_models
         self._minutes: dict[Model, Minutes] = {}
         self._models: dict[int, set[Model]] = {}
         """Start of a minute -> who has it."""
@@ -67,8 +71,10 @@ class DriftHistory:
         """Whose minutes are here."""
         return self._minutes.keys()
 
-    def keep(self, model: Model, start: int, found: FeatureCounts) -> None:
-        """Take in a minute that has become final; minutes come in order."""
+    def keep(self, model: Model, start: int, found: FeatureCounts) -> bool:
+        """Take in a minute that has become final; minutes come in order. False where there is no room for the model."""
+        if model not in self._minutes and len(self._minutes) >= self._most_models:
+            return False
         self._keep_minute(model, start, found)
         day = (model, start // DAY_MS * DAY_MS)
         before = self._days.get(day)
@@ -77,6 +83,7 @@ class DriftHistory:
         self._days[day] = found
         self._grown.add(day)
         self._unsaved |= {_chunk(start), _DAYS}
+        return True
 
     def total(self, model: Model, bins: str, begin: int, end: int) -> Counts | int:
         """Sum of a model's minutes that start in [begin, end), as far as they are in these bins."""

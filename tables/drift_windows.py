@@ -85,15 +85,20 @@ class DriftWindows:
         self._policy_of = policy_of
         self._comparisons: dict[tuple[str, DriftPolicy], Comparison] = {}
         self._history = DriftHistory()
+        self.no_room = 0
+        """Windows that are final and have no rows, since there was no room for the history of their model."""
 
     def take_final(self, watermark: int) -> list[FeatureDrift]:
         """Drift of the windows that have become final, in order; their counts stay for the horizons to come."""
         found: list[FeatureDrift] = []
         for merged in self.merge.take_final(watermark):
             reference = self._book.find(*merged.model)
-            if reference is not None and reference.bins_id == merged.value.bins:
-                self._history.keep(merged.model, merged.window_start, merged.value)
+            if reference is None or reference.bins_id != merged.value.bins:
+                continue
+            if self._history.keep(merged.model, merged.window_start, merged.value):
                 found += self._drift(merged, reference, {})
+            else:
+                self.no_room += 1
         horizons = (self._policy_of(model_id).horizon_ms for model_id, _ in self._history.models)
         newest = self.merge.first_open
         self._history.forget_before(newest - max(horizons, default=0), newest)

@@ -85,3 +85,12 @@ def test_days_grow_until_they_are_the_day_before_yesterday() -> None:
     history.forget_before(DAY, DAY + 2 * DAY_MS)  # yesterday is DAY + DAY_MS now
     history.keep(HOME, DAY + 2 * DAY_MS, counts(8, 8))
     assert [day for _, day, _ in history.take_days()] == [DAY + DAY_MS, DAY + 2 * DAY_MS]
+
+
+def test_a_flood_of_versions_finds_no_room() -> None:
+    history = DriftHistory(most_models=2)
+    kept = [history.keep(("home", f"v{n}"), DAY, counts(1, 1)) for n in range(4)]
+    assert kept == [True, True, False, False]
+    assert history.keep(("home", "v0"), DAY + MINUTE, counts(1, 1))  # who is known stays known
+    history.forget_before(DAY + MINUTE, DAY)
+    assert history.keep(("home", "v2"), DAY + MINUTE, counts(1, 1))  # v1 has left
