@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from agents.partition_state import Outgoing
+from tables.join_policy import WINDOW_MS
 from tables.partials import FeatureRow, Partial, PartialRow, ServingRow, encode_partial
 from tables.watermark import UNKNOWN
 
@@ -61,6 +62,7 @@ class Telling:
         """All that there is to tell, in order; `idle`: whether the partition is silent."""
         messages: list[Outgoing] = []
         due = self.is_due(clock_ms)
+        untold: dict[int, int] = {}
         for moment, word in enumerate(words):
             by_target: list[list[Row]] = [[] for _ in range(speaker.targets)]
             for row in word.rows:
@@ -68,32 +70,42 @@ class Telling:
             is_now = moment == len(words) - 1
             for target, mine in enumerate(by_target):
                 before = self._heard.get(target, UNKNOWN)
-                # That time alone has gone on is told with the last moment.
+                # That time alone has gone on is told with the last moment, or before what was counted after it.
                 if not mine and not (is_now and (due or word.watermark != before)):
+                    untold[target] = word.watermark
                     continue
+                if mine and untold.get(target, before) // WINDOW_MS > before // WINDOW_MS:
+                    messages.append(self._partial(target, speaker, untold[target], (), len(messages), idle))
+                    before = untold.pop(target)
                 parts = list(_cut(mine))
                 for place, part in enumerate(parts):
                     is_last = place == len(parts) - 1
-                    partial = Partial(
-                        self._partition,
-                        speaker.sources,
-                        speaker.epoch,
-                        speaker.number,
-                        # Only the last part may move time on: the windows that it closes must have been told before.
-                        word.watermark if is_last else before,
-                        [row for row in part if isinstance(row, PartialRow)],
-                        part=len(messages),
-                        group=self._group,
-                        idle=idle,
-                        serving=[row for row in part if isinstance(row, ServingRow)],
-                        features=[row for row in part if isinstance(row, FeatureRow)],
-                    )
-                    messages.append(Outgoing(self._topic, None, encode_partial(partial), target))
+                    # Only the last part may move time on: the windows that it closes must have been told before.
+                    until = word.watermark if is_last else before
+                    messages.append(self._partial(target, speaker, until, part, len(messages), idle))
                 self._heard[target] = word.watermark
             self.told = word.watermark
         if messages:
             self._told_at_ms = clock_ms
         return messages
+
+    def _partial(
+        self, target: int, speaker: Speaker, watermark: int, rows: Sequence[Row], part: int, idle: bool
+    ) -> Outgoing:
+        partial = Partial(
+            self._partition,
+            speaker.sources,
+            speaker.epoch,
+            speaker.number,
+            watermark,
+            [row for row in rows if isinstance(row, PartialRow)],
+            part=part,
+            group=self._group,
+            idle=idle,
+            serving=[row for row in rows if isinstance(row, ServingRow)],
+            features=[row for row in rows if isinstance(row, FeatureRow)],
+        )
+        return Outgoing(self._topic, None, encode_partial(partial), target)
 
 
 def target_of(model_id: str, targets: int) -> int:

@@ -71,6 +71,8 @@ class WindowsState(PartitionState):
         }
         waits = sorted({(rule.kind, rule.settle_ms) for rule in setting.rules})
         self._matured = dict.fromkeys(waits, self._ctr.first_open)
+        for kind, merge in self._merges.items():
+            merge.settles = {settled_ms(setting.policy, settle) for its_kind, settle in waits if its_kind == kind}
         self._out: list[Outgoing] = []
         self._next_offset = 0
         self._touched = False
@@ -181,17 +183,18 @@ class WindowsState(PartitionState):
         return min(offsets, default=self._next_offset)
 
     def _merge(self, partial: Partial, features: Sequence[FeatureCounts], offset: int) -> None:
+        source = partial.group, partial.source
+        since = self._sources.watermark_of(source)
         if not self._sources.hear(partial, offset):
             return
-        source = partial.group, partial.source
         for row in partial.rows:
             counts = CtrCounts(row.impressions, row.clicks)
-            self._ctr.put(row.window_start, (row.model_id, row.model_version), source, counts, offset)
+            self._ctr.put(row.window_start, (row.model_id, row.model_version), source, counts, offset, since)
         for served in partial.serving:
             model = served.model_id, served.model_version
-            self._serving.put(served.window_start, model, source, served.counts, offset)
+            self._serving.put(served.window_start, model, source, served.counts, offset, since)
         for told, found in zip(partial.features, features, strict=True):
-            self._drift.merge.put(told.window_start, (told.model_id, told.model_version), source, found, offset)
+            self._drift.merge.put(told.window_start, (told.model_id, told.model_version), source, found, offset, since)
 
     def _watermark(self, kind: Kind) -> int:
         if kind == "drift":
@@ -202,8 +205,7 @@ class WindowsState(PartitionState):
 
     def _judge(self) -> None:
         for (kind, settle), since in self._matured.items():
-            # What is final does not change any more, however long a rule would wait.
-            settled = min(settle, self._setting.policy.attribution_ms)
+            settled = settled_ms(self._setting.policy, settle)
             windows, self._matured[kind, settle] = self._merges[kind].mature(self._watermark(kind), settled, since)
             for reading in self._readings(kind, windows):
                 for decision in self.book.observe(reading, settle):
@@ -249,6 +251,11 @@ class WindowsState(PartitionState):
         rows = list(rows)
         self._out += rows
         self._setting.metrics.rows.labels(kind, "final" if final else "provisional").inc(len(rows))
+
+
+def settled_ms(policy: JoinPolicy, settle_ms: int) -> int:
+    """How long after its end a window is judged: what is final does not change, however long a rule would wait."""
+    return min(settle_ms, policy.attribution_ms)
 
 
 def _ctr_reading(merged: Merged[CtrCounts]) -> CtrReading:

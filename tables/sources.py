@@ -42,6 +42,11 @@ class Sources:
         self._said[source] = _Said(*order, partial.watermark, partial.idle, offset)
         return True
 
+    def watermark_of(self, source: Source) -> int:
+        """How far event time has come on one partition."""
+        said = self._said.get(source)
+        return UNKNOWN if said is None else said.watermark
+
     def watermark(self, group: int) -> int:
         """How far event time has come on every partition of a group; UNKNOWN before all have spoken."""
         said = self._of_group(group)

@@ -3,11 +3,14 @@
 What a partition says replaces what it said before about the same window, so repeats and re-reads are harmless. A window
 is final when the watermark of every partition has passed it; its row is then made once and never again, whatever is
 still told about it. Everything here follows from the order of the messages alone.
+
+What is judged before it is final is judged by what each partition knew when its own time had come so far, however far
+ahead of the others it is by then: so it does not depend on which partition was read faster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -51,6 +54,12 @@ class _Said(NamedTuple):
 
     value: Any
     offset: int
+    since: int
+    """The partition's watermark before it said so."""
+
+
+_Early = dict[tuple[Model, Source], Any]
+"""What partitions knew of a window at one age of it, where they have said more since; None: nothing yet."""
 
 
 class WindowMerge(Generic[T]):
@@ -63,6 +72,10 @@ class WindowMerge(Generic[T]):
         self._changed: set[tuple[int, Model]] = set()
         self._unsaved: set[int] = set()
         self._gone: set[int] = set()
+        self._early: dict[tuple[int, int], _Early] = {}
+        self._given: dict[int, int] = {}
+        self.settles: Collection[int] = ()
+        """The ages, in ms after their end, at which windows are asked for by `mature`."""
         self.first_open = policy.first_open(UNKNOWN)
 
     @property
@@ -70,13 +83,22 @@ class WindowMerge(Generic[T]):
         """Windows times models that are not final."""
         return sum(map(len, self._windows.values()))
 
-    def put(self, start: int, model: Model, source: Source, value: T, offset: int) -> None:
-        """Take in what one partition says of one window, read at `offset`; no news of a window that is final."""
+    def put(self, start: int, model: Model, source: Source, value: T, offset: int, since: int = UNKNOWN) -> None:
+        """Take in what one partition says of one window, read at `offset`; no news of a window that is final.
+
+        `since`: how far the time of that partition had come before it said so.
+        """
         if start < self.first_open:
             return
         window = self._windows.setdefault(start, {}).setdefault(model, {})
         before = window.get(source)
-        window[source] = _Said(value, offset)
+        for settle in self.settles:
+            aged = start + WINDOW_MS + settle
+            is_given = start + WINDOW_MS <= self._given.get(settle, UNKNOWN)
+            if not is_given and (UNKNOWN if before is None else before.since) < aged <= since:
+                early = self._early.setdefault((start, settle), {})
+                early.setdefault((model, source), None if before is None else before.value)
+        window[source] = _Said(value, offset, since)
         self._unsaved.add(start)
         if before is None or self.kind.pack(before.value) != self.kind.pack(value):
             self._changed.add((start, model))
@@ -87,10 +109,12 @@ class WindowMerge(Generic[T]):
         `since` is the mark of the time before: windows that end at or before it have been given.
         """
         until = max(since, (watermark - settle_ms) // WINDOW_MS * WINDOW_MS)
-        if until == since:
-            return [], since
         starts = sorted(start for start in self._windows if since < start + WINDOW_MS <= until)
-        return [merged for start in starts for merged in self._all(start, final=False)], until
+        found = [merged for start in starts for merged in self._as_of(start, settle_ms)]
+        self._given[settle_ms] = until
+        for key in [key for key in self._early if key[1] == settle_ms and key[0] + WINDOW_MS <= until]:
+            del self._early[key]
+        return found, until
 
     def take_final(self, watermark: int) -> list[Merged[T]]:
         """The windows that have become final, in order; they are forgotten here."""
@@ -104,6 +128,7 @@ class WindowMerge(Generic[T]):
         self._gone.update(starts)
         self._unsaved.difference_update(starts)
         self._changed = {key for key in self._changed if key[0] >= first_open}
+        self._early = {key: early for key, early in self._early.items() if key[0] >= first_open}
         self.first_open = first_open
         return final
 
@@ -127,7 +152,16 @@ class WindowMerge(Generic[T]):
 
     def state(self) -> dict[str, Any]:
         """The small part of the state, msgpack-able; the windows travel in the chunks of `take_changes`."""
-        return {"first_open": self.first_open, "changed": [(start, *model) for start, model in self._changed]}
+        pack = self.kind.pack
+        return {
+            "first_open": self.first_open,
+            "changed": [(start, *model) for start, model in self._changed],
+            "early": [
+                (*key, *model, *source, None if value is None else pack(value))
+                for key, early in self._early.items()
+                for (model, source), value in early.items()
+            ],
+        }
 
     def take_changes(self) -> tuple[dict[str, bytes], set[str]]:
         """Chunks to append and to drop in a checkpoint; a window that changed is in both, to be replaced as a whole."""
@@ -135,7 +169,7 @@ class WindowMerge(Generic[T]):
         append = {
             self._chunk(start): msgspec.msgpack.encode(
                 [
-                    (*model, *source, said.offset, pack(said.value))
+                    (*model, *source, said.offset, said.since, pack(said.value))
                     for model, sources in self._windows[start].items()
                     for source, said in sources.items()
                 ]
@@ -154,16 +188,29 @@ class WindowMerge(Generic[T]):
             if kind != self.kind.name:
                 continue
             window = self._windows[int(start)] = {}
-            for model_id, version, group, partition, offset, packed in msgspec.msgpack.decode(data):
-                said = _Said(self.kind.unpack(packed), offset)
+            for model_id, version, group, partition, offset, since, packed in msgspec.msgpack.decode(data):
+                said = _Said(self.kind.unpack(packed), offset, since)
                 window.setdefault((model_id, version), {})[group, partition] = said
         self._changed = {(start, (model_id, version)) for start, model_id, version in state["changed"]}
+        self._early = {}
+        for start, settle, model_id, version, group, partition, packed in state["early"]:
+            value = None if packed is None else self.kind.unpack(packed)
+            self._early.setdefault((start, settle), {})[(model_id, version), (group, partition)] = value
 
     def _chunk(self, start: int) -> str:
         return f"{self.kind.name}:{start}"
 
     def _all(self, start: int, final: bool) -> Iterable[Merged[T]]:
         return [self._merged(start, model, final) for model in sorted(self._windows[start])]
+
+    def _as_of(self, start: int, settle: int) -> Iterable[Merged[T]]:
+        """As each partition knew the window when it was so old; without the models that none of them knew then."""
+        early = self._early.get((start, settle), {})
+        for model, sources in sorted(self._windows[start].items()):
+            known = [early.get((model, source), said.value) for source, said in sources.items()]
+            values = [value for value in known if value is not None]
+            if values:
+                yield Merged(model, start, self.kind.total(values), final=False)
 
     def _merged(self, start: int, model: Model, final: bool) -> Merged[T]:
         said = self._windows[start][model].values()

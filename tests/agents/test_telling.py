@@ -34,8 +34,16 @@ def heard(said: list[tuple[int | None, Partial]]) -> list[tuple[int | None, int,
 
 def test_a_moment_without_rows_for_a_target_waits_for_the_last_one() -> None:
     speaking = Speaking()
+    speaking.say(Words(5, []))
     said = speaking.say(Words(10, [row(0)]), Words(20, [row(1)]), Words(30, []))
     assert heard(said) == [(0, 10, 1), (1, 20, 1), (0, 30, 0), (1, 30, 0)]
+
+
+def test_a_minute_that_has_passed_is_told_before_what_was_counted_after_it() -> None:
+    speaking = Speaking()
+    speaking.say(Words(59_000, []))
+    said = speaking.say(Words(60_500, [row(0)]), Words(61_000, [row(1)]))
+    assert heard(said) == [(0, 60_500, 1), (0, 61_000, 0), (1, 60_500, 0), (1, 61_000, 1)]
 
 
 def test_who_has_heard_of_the_time_already_is_not_told_again() -> None:

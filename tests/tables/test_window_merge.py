@@ -364,3 +364,59 @@ def test_a_group_that_is_wholly_idle_does_not_hold_the_other_back() -> None:
 def test_what_is_no_partial_is_told_as_such(data: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
         decode_partial(data)
+
+
+# -- what is judged before it is final
+
+SETTLE = WINDOW_MS
+MODEL = MODELS[0]
+
+
+def moments(rng: random.Random) -> list[tuple[int, Counts]]:
+    """What one partition knows of the first window at the minute marks of its time."""
+    shown = clicked = 0
+    told = []
+    for minute in range(1, 6):
+        shown, clicked = shown + rng.randrange(3), clicked + rng.randrange(2)
+        told.append((T0 + minute * WINDOW_MS, (shown, min(shown, clicked))))
+    return told
+
+
+@given(seed=st.integers(0, 2**32), restart=st.integers(0, 20))
+def test_a_window_is_judged_by_what_each_partition_knew_when_its_own_time_had_come(seed: int, restart: int) -> None:
+    rng = random.Random(seed)
+    sources = [moments(rng) for _ in range(SOURCES)]
+    # At the mark T0 + 2 min the window is a minute old: each partition's second word counts, whatever came after it.
+    expected = CtrCounts(*map(sum, zip(*(told[1][1] for told in sources), strict=True)))
+    merge = WindowMerge(CTR, JoinPolicy())
+    merge.settles = (SETTLE,)
+    marks = [UNKNOWN] * SOURCES
+    said = [0] * SOURCES
+    since, judged = merge.first_open, list[Merged[CtrCounts]]()
+    kept: dict[str, bytes] = {}
+    for step in range(5 * SOURCES):
+        source = rng.choice([number for number in range(SOURCES) if said[number] < 5])
+        mark, counts = sources[source][said[source]]
+        said[source] += 1
+        merge.put(T0, MODEL, (JOIN, source), CtrCounts(*counts), step, marks[source])
+        marks[source] = mark
+        found, since = merge.mature(min(marks), SETTLE, since)
+        judged += found
+        append, drop = merge.take_changes()
+        kept = {name: data for name, data in kept.items() if name not in drop} | append
+        if step == restart:
+            state = msgspec.msgpack.decode(msgspec.msgpack.encode(merge.state()))
+            merge = WindowMerge(CTR, JoinPolicy())
+            merge.settles = (SETTLE,)
+            merge.restore(state, kept)
+    assert judged == [Merged(MODEL, T0, expected, final=False)]
+    assert merge.state()["early"] == []
+
+
+def test_a_model_that_was_not_known_in_time_is_not_judged() -> None:
+    merge = WindowMerge(CTR, JoinPolicy())
+    merge.settles = (SETTLE,)
+    merge.put(T0, MODEL, (JOIN, 0), CtrCounts(5, 1), 0, since=T0 + 2 * WINDOW_MS)
+    found, _ = merge.mature(T0 + 3 * WINDOW_MS, SETTLE, merge.first_open)
+    assert found == []
+    assert merge.of_model(MODEL) == {T0: CtrCounts(5, 1)}
