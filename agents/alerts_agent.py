@@ -1,82 +1,159 @@
-"""The alerts agent: hands what stands in `tidemark.alerts` to the notifier."""
+"""The alerts agent: lets the desk of each partition decide, and hands what is to be said to the notifier."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import sys
-from collections.abc import Sequence
-from typing import Any, TextIO
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from agents.config import ChannelConfig
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from agents.alerts_state import AlertsState
+from agents.custodian import Custodian, Held
 from agents.metrics import Metrics
-from agents.transports.batch import Section
-from alerting.alert import Alert
-from alerting.channels.base import Channel
-from alerting.channels.terminal import TerminalChannel
-from alerting.channels.webhook import WebhookChannel
+from agents.transports.consumer import BatchConsumer
+from alerting.alert import SEVERITIES, Severity, printable
+from alerting.notification import Notification
 from alerting.notifier import Notifier
-from tables.errors import InputError
+from alerting.policy import AlertingPolicy
+from tables.checkpoint import Lease
 
 log = logging.getLogger("tidemark.alerts")
 
-
-def make_channel(config: ChannelConfig, terminal: TextIO = sys.stderr) -> Channel:
-    """The channel that a configuration describes."""
-    if config.type == "terminal":
-        return TerminalChannel(terminal, name=config.name)
-    return WebhookChannel(config.url, name=config.name, secret=config.secret)
+ANSWER_S = 3.0
+REST_SHARE = 4
+"""Of what a round took, until the next one."""
 
 
-def make_notifier(configs: Sequence[ChannelConfig], metrics: Metrics, terminal: TextIO = sys.stderr) -> Notifier:
-    """A notifier over all configured channels; what cannot be delivered is logged and counted."""
+class PartitionGate:
+    """What the notifier asks about one held partition; see `alerting.notifier.Gate`."""
 
-    def dead(alert: Alert, channel: str, reason: str) -> None:
-        log.error("alert %s (%s) was not delivered to %s: %s", alert.alert_id, alert.status, channel, reason)
+    def __init__(self, held: Held[AlertsState], metrics: Metrics) -> None:
+        self.held = held
+        self._metrics = metrics
 
-    return Notifier(
-        [make_channel(config, terminal) for config in configs],
-        min_severity_of={config.name: config.min_severity for config in configs},
-        on_outcome=lambda channel, outcome: metrics.notifications.labels(channel, outcome).inc(),
-        on_dead=dead,
-    )
+    @property
+    def lease(self) -> Lease:
+        return self.held.lease
+
+    @property
+    def given_up(self) -> bool:
+        return self.held.given_up
+
+    def trim(self, notification: Notification) -> Notification | None:
+        rest, reason = self.held.state.trim(notification)
+        if rest != notification:
+            self._metrics.desk_decisions.labels(reason.value).inc()
+        if rest is None:
+            ids = ", ".join(map(printable, notification.alert_ids[:3]))
+            log.info("alert %s: %s is not said on %s: %s", ids, notification.stage, notification.channel, reason.value)
+            self.held.state.dropped(notification)
+        return rest
+
+    def sent(self, notification: Notification) -> None:
+        self.held.state.sent(notification)
+
+    def failed(self, notification: Notification, reason: str) -> None:
+        self.held.state.failed(notification, reason)
 
 
-async def run_alerts(stream: Any, notifier: Notifier) -> None:
-    """The agent's body: a batch is acknowledged when all of its alerts were delivered or given up.
+class AlertsAgent:
+    """Keeps the desks of this worker's partitions going."""
 
-    The next ones are submitted meanwhile: a channel that is tried again must not hold up the others.
-    """
-    submitted: list[Any] = []
-    arrived = asyncio.Event()
+    def __init__(
+        self,
+        custodian: Custodian[AlertsState],
+        consumer: Callable[[], BatchConsumer],
+        notifier: Notifier,
+        metrics: Metrics,
+        min_severity_of: Mapping[str, Severity],
+    ) -> None:
+        """`min_severity_of`: what channels let through at all, by name; the others let everything through."""
+        self.custodian = custodian
+        self.notifier = notifier
+        self._min_severity_of = min_severity_of
+        self._consumer = consumer
+        self._metrics = metrics
+        self._gates: dict[int, PartitionGate] = {}
+        self._rest_until = 0.0
 
-    async def acknowledge() -> None:
-        while True:
-            await arrived.wait()
-            arrived.clear()
-            events = submitted.copy()
-            submitted.clear()
-            while not await notifier.drain(timeout_s=60.0):
-                log.warning("alerts are waiting for their channels: %s", notifier.waiting())
-            for event in events:
-                event.ack()
-
-    acknowledging = asyncio.create_task(acknowledge(), name="acknowledge alerts")
-    try:
+    async def run(self, stream: Any) -> None:
+        """The agent's body: acknowledgements come with the checkpoints."""
         async for event in stream.noack().events():
-            for section in event.value.sections:
-                await _submit(section, notifier)
-            submitted.append(event)
-            arrived.set()
-    finally:
-        acknowledging.cancel()
+            self.custodian.take(event.message)
 
+    async def round(self, *, at_once: bool = False) -> None:
+        """Let time pass, checkpoint what has changed, and say what a checkpoint holds."""
+        began = time.monotonic()
+        if began < self._rest_until and not at_once:
+            return
+        await self._look_whether_caught_up()
+        for held in self._caught_up():
+            held.state.tick()
+        await self.custodian.checkpoint_all()
+        # Thousands of incidents are a large checkpoint: the loop is for others too.
+        self._rest_until = time.monotonic() + REST_SHARE * (time.monotonic() - began)
+        self._forget_gates()
+        for held in self._caught_up():
+            for notification in held.state.take_saved(held.lease.number):
+                least = self._min_severity_of.get(notification.channel)
+                if least is None or SEVERITIES.index(notification.severity) <= SEVERITIES.index(least):
+                    self.notifier.submit(notification, self._gate(held))
+                else:
+                    self._metrics.notifications.labels(notification.channel, "below_severity").inc()
+                    held.state.sent(notification)  # nobody waits for it
 
-async def _submit(section: Section, notifier: Notifier) -> None:
-    for offset, value in zip(section.offsets, section.values, strict=True):
+    def replace_policy(self, policy: AlertingPolicy) -> None:
+        """Go on under another policy."""
+        for held in self.custodian.held.values():
+            held.state.replace_policy(policy)
+
+    def revoked(self) -> None:
+        """The partitions are somebody else's: nothing is said for them any more."""
+        self.custodian.revoked()
+        self._forget_gates()
+
+    async def close(self, within_s: float) -> None:
+        """Send what is on its way, as far as that is possible in time, and close the channels.
+
+        What is left is said by whoever takes the partitions over.
+        """
+        await self.notifier.drain(within_s)
+        await self.notifier.close()
+
+    def _caught_up(self) -> list[Held[AlertsState]]:
+        return [held for held in list(self.custodian.held.values()) if held.state.caught_up and not held.given_up]
+
+    async def _look_whether_caught_up(self) -> None:
+        behind = [held for held in self.custodian.held.values() if not held.state.caught_up and not held.rebuilding]
+        for held in behind:
+            if held.state.read_until is None:
+                held.state.read_until = await self._ends_of(held.partition)
+            ends = held.state.read_until
+            if ends is not None and all(held.positions[topic] >= end for topic, end in ends.items()):
+                held.state.caught_up = True
+                log.info("alerts partition %s: all is read that came before", held.partition)
+
+    async def _ends_of(self, partition: int) -> dict[str, int] | None:
+        tps = [TP(topic, partition) for topic in self.custodian.topics]
         try:
-            alert = Alert.from_json(value or b"")
-        except InputError as error:
-            log.warning("%s offset %s is no alert: %s", section.topic, offset, error)
-        else:
-            await notifier.submit(alert)
+            ends = await asyncio.wait_for(self._consumer().end_offsets(tps), ANSWER_S)
+        except (KafkaError, TimeoutError) as error:
+            log.debug("not known how far the alerts are: %r", error)
+            return None
+        return {tp.topic: end for tp, end in ends.items()}
+
+    def _gate(self, held: Held[AlertsState]) -> PartitionGate:
+        gate = self._gates.get(held.partition)
+        if gate is None or gate.held is not held:
+            gate = self._gates[held.partition] = PartitionGate(held, self._metrics)
+        return gate
+
+    def _forget_gates(self) -> None:
+        for partition, gate in list(self._gates.items()):
+            if gate.given_up:
+                self.notifier.withdraw(gate)
+                del self._gates[partition]

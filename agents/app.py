@@ -15,7 +15,8 @@ from typing import Any, TextIO, TypeVar
 
 from faust.types import TP
 
-from agents.alerts_agent import make_notifier, run_alerts
+from agents.alerting_parts import make_alerting
+from agents.alerts_state import AlertsState
 from agents.config import Config, load_config
 from agents.custodian import Custodian
 from agents.feature_decoding import IMPRESSIONS, INFERENCES
@@ -25,9 +26,12 @@ from agents.input_agent import InputAgent
 from agents.input_state import InputState
 from agents.join_state import JoinSetting, JoinState, JoinTopics
 from agents.reference_watch import ReferenceWatch
+from agents.rule_judge import Tap
 from agents.schema import BatchSchema
+from agents.sql_judge import SqlJudge
 from agents.tidemark_app import TidemarkApp
 from agents.windows_state import WindowsSetting, WindowsState
+from alerting.sql_engine import SqlEngine
 from tables.checkpoint import CheckpointStore
 from tables.redis_store import RedisStore
 from tables.redis_url import parse_store_url
@@ -51,12 +55,13 @@ def create_app(
     rng: random.Random | None = None,
     provisional: bool = True,
     terminal: TextIO | None = None,
+    tap: Tap | None = None,
 ) -> TidemarkApp:
     """An app that is ready to start.
 
     `live=False`: no timers and no web server; the caller drives time and checkpoints (a replay). `provisional`: whether
     rows of windows that are not final are told. `terminal`: where channels of that type write, by default standard
-    error.
+    error. `tap`: see `agents.rule_judge.JudgeSetting`.
     """
     redis = store or RedisStore(parse_store_url(config.store), config.group)
     app = TidemarkApp(config, redis, live=live, now_ms=now_ms)
@@ -109,7 +114,7 @@ def create_app(
     )
     windows_setting = WindowsSetting(
         policy=config.join,
-        rules=config.rules,
+        rules=lambda: app.rules,
         partials=topics.partials,
         windows=topics.windows,
         alerts=topics.alerts,
@@ -118,6 +123,7 @@ def create_app(
         provisional=lambda: provisional,
         references=references,
         drift_policy=config.drift.policy_of,
+        tap=tap,
     )
 
     def make_join_state(partition: int) -> JoinState:
@@ -135,19 +141,26 @@ def create_app(
     app.inference_agent = agent_of(inferences, inference_sources)
     app.windows = custodian("windows", (topics.partials,), lambda p: WindowsState(p, windows_setting))
 
+    app.sql = SqlJudge(SqlEngine(), lambda: app.windows.held.values())
+
+    def alerts_custodian(make_state: Callable[[int], AlertsState]) -> Custodian[AlertsState]:
+        return custodian("alerts", (topics.alerts, topics.commands), make_state)
+
     if live and store is None:
         app.references = ReferenceWatch(
             config, references, lambda: [day for held in app.windows.held.values() for day in held.state.take_days()]
         )
 
+    custodians: list[Custodian[Any]] = [join, inferences, app.windows]
+
     async def assigned(_app: Any, partitions: set[TP], **_: Any) -> None:
         app.health.assigned = True
-        for owner in (join, inferences, app.windows):
+        for owner in custodians:
             owner.assigned(partitions)
 
     async def revoked(_app: Any, _partitions: set[TP], **_: Any) -> None:
         app.health.assigned = False
-        for owner in (join, inferences, app.windows):
+        for owner in custodians:
             owner.revoked()
 
     _connect(app.on_partitions_assigned, assigned)
@@ -165,17 +178,32 @@ def create_app(
     async def windows_agent(stream: Any) -> None:
         async for event in stream.noack().events():
             app.windows.take(event.message)
+            app.sql.wake()
 
     if notify:
-        notifier = make_notifier(config.channels, app.metrics, terminal or sys.stderr)
+        app.alerting = make_alerting(
+            config,
+            app.policy,
+            store=redis,
+            publisher=app.publisher,
+            metrics=app.metrics,
+            partitions=lambda: app.partitions_of(topics.alerts),
+            base_url=lambda: app.base_url,
+            consumer=lambda: app.batch_consumer,
+            make_custodian=alerts_custodian,
+            now_ms=now_ms,
+            rng=rng,
+            terminal=terminal or sys.stderr,
+        )
+        agent = app.alerting.agent
+        custodians.append(agent.custodian)
 
-        @app.agent(app.topic(topics.alerts, schema=BatchSchema()), name="alerts")
+        @app.agent(app.topic(topics.alerts, topics.commands, schema=BatchSchema()), name="alerts")
         async def alerts_agent(stream: Any) -> None:
-            await run_alerts(stream, notifier)
+            await agent.run(stream)
 
         async def close_notifier(_app: Any, **_: Any) -> None:
-            await notifier.drain(timeout_s=5.0)
-            await notifier.close()
+            await agent.notifier.close()
 
         _connect(app.on_before_shutdown, close_notifier)
 

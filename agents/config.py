@@ -4,36 +4,41 @@ Precedence: command line, then environment, then file, then defaults. Secrets co
 from files of their own, never from the configuration file.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
 from agents import config_values as values
+from agents.channel_config import DEFAULT_CHANNELS, ChannelConfig
+from agents.config_alerting import default_alerting, read_alerting
+from agents.config_channels import read_channels
 from agents.config_drift import read_drift
-from agents.config_file import Mistakes, Section, read_file, read_text
+from agents.config_file import Mistakes, Section, Stamp, read_file, read_text, stamp_of
 from agents.config_reading import (
-    read_channels,
     read_join,
     read_kafka,
+    read_links,
     read_privacy,
-    read_rules,
     read_timing,
     read_topics,
 )
 from agents.config_sections import (
-    DEFAULT_CHANNELS,
     DEFAULT_WEB_HOST,
     DEFAULT_WEB_PORT,
-    ChannelConfig,
     DriftConfig,
     KafkaConfig,
+    LinksConfig,
     PrivacyConfig,
     SecurityConfig,
     TimingConfig,
     TopicsConfig,
     WebConfig,
 )
+from agents.rules_file import read_rules, read_rules_file
+from alerting.policy import AlertingPolicy
 from alerting.rules import DEFAULT_RULES, Rule
 from tables.errors import ConfigError
 from tables.join_policy import JoinPolicy
@@ -69,6 +74,19 @@ class Overrides(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a configuration was read from, so that it can be read again."""
+
+    path: str | Path | None
+    env: Mapping[str, str] = field(repr=False)
+    """May hold secrets."""
+    overrides: Overrides
+    files: tuple[Path, ...]
+    stamp: Stamp
+    """Of the files, before they were read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Everything that a worker or command is told from outside."""
 
@@ -87,6 +105,26 @@ class Config:
     drift: DriftConfig = field(default_factory=DriftConfig)
     rules: tuple[Rule, ...] = DEFAULT_RULES
     channels: tuple[ChannelConfig, ...] = DEFAULT_CHANNELS
+    alerting: AlertingPolicy | None = None
+    """None: the default for these channels; `alerting_policy` is what holds."""
+    links: LinksConfig = field(default_factory=LinksConfig)
+    origin: Origin | None = field(default=None, compare=False)
+    """Where it was read from."""
+
+    @property
+    def alerting_policy(self) -> AlertingPolicy:
+        """Who is told what, when."""
+        return self.alerting or default_alerting(self.channels)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that rules and alerting come from."""
+        return () if self.origin is None else self.origin.files
+
+    def reload(self) -> Config:
+        """What the same files, environment and options say now. Raises ConfigError."""
+        assert self.origin is not None  # nobody asks where there are no files
+        return load_config(self.origin.path, self.origin.env, self.origin.overrides)
 
     @property
     def in_memory(self) -> bool:
@@ -134,6 +172,7 @@ def find_mistakes(path: str | Path | None, env: Mapping[str, str], overrides: Ov
 
 def _read(path: str | Path | None, env: Mapping[str, str], overrides: Overrides, mistakes: Mistakes) -> Config:
     path = path or env.get("TIDEMARK_CONFIG") or None
+    stamp = stamp_of([Path(path)] if path else [])
     top = read_file(Path(path), mistakes) if path else read_text("", "defaults", mistakes)
     folder = Path(path).parent if path else Path()
 
@@ -149,6 +188,14 @@ def _read(path: str | Path | None, env: Mapping[str, str], overrides: Overrides,
     if said := overrides.get("store"):
         store = mistakes.convert("--store", said, values.store_url, store)
 
+    channels = read_channels(top, folder, env)
+    rules_file = top.take("rules_file", values.text, "")
+    if rules_file and "rules" in top:
+        top.mistake("rules_file", "expected either rules or rules_file, got both")
+    files = [Path(path)] if path else []
+    if rules_file:
+        files.append(folder / rules_file)
+        stamp += stamp_of(files[-1:])
     config = Config(
         group=group,
         broker=broker,
@@ -160,8 +207,11 @@ def _read(path: str | Path | None, env: Mapping[str, str], overrides: Overrides,
         web=_read_web(top.section("web"), env, overrides, mistakes),
         kafka=read_kafka(top.section("kafka"), folder, env),
         drift=read_drift(top.section("drift"), folder),
-        rules=read_rules(top),
-        channels=read_channels(top, env),
+        rules=read_rules_file(folder / rules_file, mistakes) if rules_file else read_rules(top),
+        channels=channels,
+        alerting=read_alerting(top, channels) if "alerting" in top else None,
+        links=read_links(top.section("links")),
+        origin=Origin(path=path, env=dict(env), overrides=overrides, files=tuple(files), stamp=stamp),
     )
     top.finish()
     return config

@@ -7,7 +7,7 @@ nobody asked for. Mistakes are collected, not raised: one run shows all of them.
 import difflib
 import json
 import re
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ _USER_INFO = re.compile(r"//[^/\s]*@")
 
 T = TypeVar("T")
 Converter = Callable[[object], T]
+Stamp = tuple[tuple[str, int, int] | None, ...]
 
 
 class Mistakes:
@@ -186,6 +187,19 @@ def read_file(path: Path, mistakes: Mistakes) -> Section:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError(f"{path}:{line}: expected UTF-8 text") from error
     return read_text(text, str(path), mistakes)
+
+
+def stamp_of(files: Iterable[Path]) -> Stamp:
+    """Changes whenever one of them does; editors and orchestrators replace files rather than write into them."""
+    return tuple(map(_stamp, files))
+
+
+def _stamp(file: Path) -> tuple[str, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return str(file.resolve()), found.st_mtime_ns, found.st_size
 
 
 def read_text(text: str, source: str, mistakes: Mistakes) -> Section:

@@ -10,16 +10,13 @@ from agents import config_sections as sections
 from agents import config_values as values
 from agents.config_file import Mistakes, Section, show
 from agents.config_sections import (
-    ChannelConfig,
     KafkaConfig,
+    LinksConfig,
     PrivacyConfig,
     SecurityConfig,
     TimingConfig,
     TopicsConfig,
 )
-from alerting.alert import SEVERITIES, Severity
-from alerting.rules import DEFAULT_RULES, Rule, parse_rule
-from tables.errors import ConfigError
 from tables.join_policy import MODEL_LIMIT, WINDOW_MS, JoinPolicy
 
 HOUR_MS = 3_600_000
@@ -95,6 +92,16 @@ def read_privacy(section: Section, folder: Path, env: Mapping[str, str], mistake
     return PrivacyConfig(secret=secret) if secret else PrivacyConfig()
 
 
+def read_links(section: Section) -> LinksConfig:
+    """`links`: where people reach a worker, and how long a link holds."""
+    links = LinksConfig(
+        base_url=section.take("base_url", values.http_url, "").rstrip("/"),
+        ttl_ms=section.take("ttl", values.duration_between(HOUR_MS, 30 * DAY_MS), sections.DEFAULT_LINK_TTL_MS),
+    )
+    section.finish()
+    return links
+
+
 def read_kafka(section: Section, folder: Path, env: Mapping[str, str]) -> KafkaConfig:
     """`kafka`: the client's timeouts and sizes, the worker's instance id, and `kafka.security`."""
     session_ms = section.take(
@@ -161,74 +168,6 @@ def _read_security(section: Section, folder: Path, env: Mapping[str, str]) -> Se
             section.mistake("protocol", f"{protocol} needs password_env or password_file too")
     section.finish()
     return security
-
-
-def read_rules(top: Section) -> tuple[Rule, ...]:
-    """`rules`: parsed by the rule language itself; the built-in ones where the key is absent."""
-    found = top.sections("rules")
-    if "rules" not in top:
-        return DEFAULT_RULES
-    rules: list[Rule] = []
-    for section in found:
-        try:
-            rule = parse_rule(section.mapping(), section.where)
-        except ConfigError as error:
-            section.rewrite(str(error))
-            continue
-        if any(rule.name == other.name for other in rules):
-            section.mistake("name", f'the name "{rule.name}" is taken by another rule')
-        rules.append(rule)
-    return tuple(rules)
-
-
-def read_channels(top: Section, env: Mapping[str, str]) -> tuple[ChannelConfig, ...]:
-    """`channels`: the terminal alone where the key is absent."""
-    found = top.sections("channels")
-    if "channels" not in top:
-        return sections.DEFAULT_CHANNELS
-    channels: list[ChannelConfig] = []
-    for section in found:
-        channel = _read_channel(section, env)
-        if any(channel.name == other.name for other in channels):
-            section.mistake("name", f'the name "{channel.name}" is taken by another channel: give each its own')
-        channels.append(channel)
-    return tuple(channels)
-
-
-def _read_channel(section: Section, env: Mapping[str, str]) -> ChannelConfig:
-    kind = section.take("type", values.choice(*sections.CHANNEL_TYPES), "")
-    if "type" not in section:
-        section.mistake("", f"expected a type: {' or '.join(sections.CHANNEL_TYPES)}")
-    name = section.take("name", values.text, kind)
-    severity = section.take(
-        "min_severity",
-        _severity,
-        sections.DEFAULT_MIN_SEVERITY.get(kind, "major"),
-    )
-    url, secret = "", None
-    if kind != "terminal":
-        section.refuse({"secret": "name an environment variable as secret_env"})
-        url = section.take("url", values.http_url, "")
-        if variable_value := _secret_of_variable(section, "url_env", env):
-            if url:
-                section.mistake("url_env", "expected either url or url_env, got both")
-            try:
-                url = values.http_url(variable_value)
-            except ValueError as error:
-                # What was found is not shown: webhook URLs carry their token in the path.
-                section.mistake("url_env", f"the variable holds something else: {error}")
-        if kind and "url" not in section and "url_env" not in section:
-            section.mistake("", f"a {kind} needs url or url_env")
-        secret = _secret_of_variable(section, "secret_env", env) or None
-    section.finish()
-    return ChannelConfig(type=kind, name=name, min_severity=severity, url=url, secret=secret)
-
-
-def _severity(value: object) -> Severity:
-    for severity in SEVERITIES:
-        if value == severity:
-            return severity
-    raise ValueError(f"expected {', '.join(SEVERITIES[:-1])} or {SEVERITIES[-1]}")
 
 
 def _secret_of_variable(section: Section, name: str, env: Mapping[str, str]) -> str:

@@ -4,11 +4,9 @@ Durations are whole milliseconds (`_ms`), sizes are bytes. Secrets never show in
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from alerting.alert import Severity
 from tables.drift_policy import DriftPolicy
 from tables.reference import Reference
 
@@ -33,9 +31,7 @@ DEFAULT_MAX_FETCH_BYTES = 4 * 2**20
 SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
-CHANNEL_TYPES = ("terminal", "webhook")
-DEFAULT_MIN_SEVERITY: Mapping[str, Severity] = {"terminal": "minor", "webhook": "major"}
-"""What a channel lets through by default: minor alerts disturb nobody."""
+DEFAULT_LINK_TTL_MS = 3 * 86_400_000
 
 LEAST_HASH_KEY_BYTES = 16
 DEVELOPMENT_HASH_KEY = b"tidemark development key"
@@ -79,6 +75,11 @@ class TopicsConfig:
         return self.prefix + "tidemark.alerts"
 
     @property
+    def commands(self) -> str:
+        """What people want of alerts: acknowledgements and silences; internal."""
+        return self.prefix + "tidemark.commands"
+
+    @property
     def dead_letters(self) -> str:
         return self.prefix + "tidemark.dead_letters"
 
@@ -88,6 +89,9 @@ class TopicsConfig:
 
     def partitions_of(self, name: str) -> int:
         """How many partitions a topic gets when it is created."""
+        if name in (self.alerts, self.commands):
+            # Alerts are few, and one owner sees them all: groups and inhibition then work across models.
+            return 1
         return min(self.partitions, MOST_PARTIALS) if name == self.partials else self.partitions
 
     @property
@@ -98,7 +102,7 @@ class TopicsConfig:
     @property
     def outputs(self) -> tuple[str, ...]:
         """The topics that tidemark writes."""
-        return (self.windows, self.alerts, self.dead_letters, self.partials)
+        return (self.windows, self.alerts, self.dead_letters, self.partials, self.commands)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +125,11 @@ class PrivacyConfig:
         return hashlib.blake2b(self.secret, digest_size=16, person=b"tidemark-pairs").digest()
 
     @property
+    def link_secret(self) -> str:
+        """What signs the links in messages; the same for all workers."""
+        return hashlib.blake2b(self.secret, digest_size=32, person=b"tidemark-links").hexdigest()
+
+    @property
     def is_development_key(self) -> bool:
         return self.secret == DEVELOPMENT_HASH_KEY
 
@@ -130,7 +139,7 @@ class PrivacyConfig:
         if not self.is_development_key:
             return ""
         return (
-            "no hash key is configured: the development key is used, so hashed user ids can be guessed; "
+            "no hash key is configured: the development key is used, so hashed user ids and links can be guessed; "
             "set TIDEMARK_HASH_KEY or privacy.hash_key_file"
         )
 
@@ -143,6 +152,15 @@ class WebConfig:
     port: int = DEFAULT_WEB_PORT
     port_was_asked: bool = False
     """True where file, environment or command line name the port: it being taken is then an error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinksConfig:
+    """The links in messages by which people acknowledge and silence."""
+
+    base_url: str = ""
+    """Where people reach a worker; empty: at the address it listens on."""
+    ttl_ms: int = DEFAULT_LINK_TTL_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,20 +210,3 @@ class DriftConfig:
     def policy_of(self, model_id: str) -> DriftPolicy:
         """The policy for a model."""
         return next((policy for glob, policy in self.models if fnmatchcase(model_id, glob)), self.policy)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelConfig:
-    """One way on which alerts leave."""
-
-    type: str
-    name: str
-    min_severity: Severity
-    url: str = field(default="", repr=False)
-    """Of a webhook; may carry a token, thus not in the `repr`."""
-    secret: str | None = field(default=None, repr=False)
-    """Signs what a webhook is sent; None for unsigned."""
-
-
-DEFAULT_CHANNELS = (ChannelConfig(type="terminal", name="terminal", min_severity=DEFAULT_MIN_SEVERITY["terminal"]),)
-"""Where the configuration names no channels; an empty list means none."""

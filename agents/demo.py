@@ -12,8 +12,9 @@ from typing import Any, TextIO
 
 from agents.app import create_app
 from agents.board import SETTLE_MS, Board
+from agents.channel_config import DEFAULT_CHANNELS
 from agents.config import Config
-from agents.config_sections import DEFAULT_CHANNELS, DriftConfig
+from agents.config_sections import DriftConfig
 from agents.custodian import Custodian
 from agents.live_view import Progress, draw, minute_lines, worst_lines
 from agents.recordings import Line
@@ -77,8 +78,7 @@ class Demo:
                 policy=DriftPolicy(horizon_ms=HORIZON_MS),
                 from_impressions=False,
             ),
-            # Minor ones are recorded, and disturb nobody.
-            channels=tuple(replace(channel, min_severity="major") for channel in DEFAULT_CHANNELS),
+            channels=DEFAULT_CHANNELS,
         )
         self._board = Board()
         self._screen = Screen(out)

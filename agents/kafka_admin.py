@@ -109,9 +109,13 @@ class KafkaAdmin:
         missing = [name for name in (*topics.inputs, *topics.outputs) if name not in existing]
         if not missing:
             return []
+        counts = {name: topics.partitions_of(name) for name in missing}
+        if topics.commands in counts and topics.alerts in existing:
+            # They are read together, partition by partition.
+            counts[topics.commands] = existing[topics.alerts].partitions
         new = [
-            NewTopic(name, topics.partitions_of(name), topics.replication, topic_configs=_settings(topics, name))
-            for name in missing
+            NewTopic(name, count, topics.replication, topic_configs=_settings(topics, name))
+            for name, count in counts.items()
         ]
         answer = (await self._client.create_topics(new)).to_object()
         created = []
@@ -203,7 +207,7 @@ async def prepare_topics(config: Config) -> list[str]:
     """Create the configured topics that do not exist and give their names; for `memory://` there are none.
 
     :raises BrokerUnavailable: Kafka cannot be reached or refuses.
-    :raises RunError: impressions and clicks are there, but cannot be joined partition by partition.
+    :raises RunError: impressions and clicks, or alerts and commands, cannot be read together partition by partition.
     """
     if config.in_memory:
         return []
@@ -215,14 +219,16 @@ async def prepare_topics(config: Config) -> list[str]:
 
 
 def uneven_inputs(topics: TopicsConfig, existing: Mapping[str, TopicState]) -> str | None:
-    """Why impressions and clicks cannot be joined partition by partition; None where they can."""
-    shown, clicked = existing.get(topics.impressions), existing.get(topics.clicks)
-    if shown is None or clicked is None or shown.partitions == clicked.partitions:
-        return None
-    return (
-        f"topics {shown.name} and {clicked.name} have {shown.partitions} and {clicked.partitions}"
-        " partitions: the join needs the same number, with the user_id as the key of both"
-    )
+    """Why topics cannot be read together partition by partition; None where they can."""
+    for one, other, why in (
+        (topics.impressions, topics.clicks, "the join needs the same number, with the user_id as the key of both"),
+        (topics.alerts, topics.commands, "they are read together and need the same number"),
+    ):
+        first, second = existing.get(one), existing.get(other)
+        if first is not None and second is not None and first.partitions != second.partitions:
+            counts = f"{first.partitions} and {second.partitions} partitions"
+            return f"topics {first.name} and {second.name} have {counts}: {why}"
+    return None
 
 
 @contextlib.asynccontextmanager

@@ -64,6 +64,20 @@ class Metrics:
         self.decisions = Counter(
             "tidemark_rule_decisions", "Why rules did or did not fire.", ["rule", "reason"], registry=registry
         )
+        self.sql_answers = Counter(
+            "tidemark_sql_answers",
+            "Minutes that SQL rules were asked about, by what came of it. Look at the rule when it is not `answered`.",
+            ["rule", "outcome"],
+            registry=registry,
+        )
+        self.desk_decisions = Counter(
+            "tidemark_desk_decisions", "Why people were or were not told of alerts.", ["reason"], registry=registry
+        )
+        self.policy_reloaded = Gauge(
+            "tidemark_policy_last_reload_successful",
+            "0 while the files of the configuration hold a mistake; what was valid before goes on to hold.",
+            registry=registry,
+        )
         self.notifications = Counter(
             "tidemark_notifications",
             "What became of each notification.",

@@ -25,6 +25,7 @@ from agents.dead_letters import VALUE_BYTES
 from agents.input_agent import InputAgent
 from agents.recordings import BrokenLine, Line
 from agents.replay_input import Chunk
+from agents.rule_judge import Tap
 from agents.tidemark_app import TidemarkApp
 from agents.transports.memory_broker import MemoryBroker, Record
 from tables.errors import RunError
@@ -135,6 +136,7 @@ class Replay:
             await agent.checkpoint_replay()
         partials = TP(self.app.config.topics.partials, 0)
         await self._until(lambda: self.app.windows.applied == self._broker.end_offset(partials))
+        await self.app.sql.ask_all()
         await self.app.windows.checkpoint_all()
         await self.app.batch_consumer.commit()
 
@@ -217,8 +219,11 @@ def _into(sink: Callable[[bytes], None]) -> Callable[[TP, Record], None]:
 
 
 @asynccontextmanager
-async def replaying(config: Config, *, provisional: bool = False) -> AsyncIterator[Replay]:
-    """An app on an embedded broker of its own, ready to be fed; nobody is notified."""
+async def replaying(config: Config, *, provisional: bool = False, tap: Tap | None = None) -> AsyncIterator[Replay]:
+    """An app on an embedded broker of its own, ready to be fed; nobody is notified.
+
+    `tap`: see `agents.rule_judge.JudgeSetting`.
+    """
     name = f"replay-{next(_names)}"
     broker = MemoryBroker.of(name)
     broker.carries_clock = True
@@ -237,6 +242,7 @@ async def replaying(config: Config, *, provisional: bool = False) -> AsyncIterat
         notify=False,
         now_ms=lambda: max(wall_clock_ms(), replay.clock_ms),
         provisional=provisional,
+        tap=tap,
     )
     replay = Replay(app, broker)
     try:

@@ -12,6 +12,7 @@ from typing import Any
 import faust
 from faust.app.base import BootStrategy
 
+from agents.alerting_parts import AlertingParts, CurrentPolicy
 from agents.config import Config, KafkaConfig, WebConfig
 from agents.custodian import Custodian
 from agents.health import Health
@@ -20,8 +21,10 @@ from agents.input_agent import InputAgent
 from agents.join_state import JoinState
 from agents.kafka_admin import prepare_topics
 from agents.metrics import Metrics
+from agents.policy_watch import PolicyWatch
 from agents.publisher import Publisher
 from agents.reference_watch import ReferenceWatch
+from agents.sql_judge import SqlJudge
 from agents.transports.consumer import BatchConsumer, Layout
 from agents.transports.no_tables import NoTables
 from agents.web import WebServer
@@ -33,6 +36,9 @@ log = logging.getLogger("tidemark.app")
 
 TURN_S = 0.1
 REFERENCES_MS = 20_000
+POLICY_MS = 2_000
+ALERTS_MS = 500
+NOTIFY_ON_THE_WAY_DOWN_S = 5.0
 
 
 class NoWeb(BootStrategy):
@@ -54,8 +60,13 @@ class TidemarkApp(faust.App):
         self.live = live
         topics = config.topics
         self.tidemark_layout = Layout(
-            groups=(frozenset((topics.impressions, topics.clicks)),),
-            held=frozenset((topics.impressions, topics.clicks, topics.inferences, topics.partials)),
+            groups=(frozenset((topics.impressions, topics.clicks)), frozenset((topics.alerts, topics.commands))),
+            held=frozenset(
+                (
+                    *(topics.impressions, topics.clicks, topics.inferences, topics.partials),
+                    *(topics.alerts, topics.commands),
+                )
+            ),
         )
         super().__init__(
             config.group,
@@ -86,6 +97,12 @@ class TidemarkApp(faust.App):
         self.join_agent: InputAgent[JoinState]
         self.inference_agent: InputAgent[InferenceState]
         self.windows: Custodian[WindowsState]
+        self.sql: SqlJudge
+        self.alerting: AlertingParts | None = None
+        """None: nobody is told of alerts, as in a replay."""
+        self.rules = config.rules
+        """Those that hold now."""
+        self.policy = CurrentPolicy(config.alerting_policy)
         self.references: ReferenceWatch | None = None
         self.http: WebServer | None = None
         self._loops: list[asyncio.Task[None]] = []
@@ -124,7 +141,8 @@ class TidemarkApp(faust.App):
         if self._prepared:
             return
         if self.live:
-            self.http = WebServer(self._web_config(), self.metrics, self.health)
+            routes = [] if self.alerting is None else self.alerting.routes
+            self.http = WebServer(self._web_config(), self.metrics, self.health, routes)
             await self.http.start()
         await self.store.open()
         if self.references is not None:
@@ -145,8 +163,10 @@ class TidemarkApp(faust.App):
         await self.prepare()
         await super().on_start()
         if self.live:
+            await self.sql.start(prepare=any(rule.query is not None for rule in self.rules))
             self.batch_consumer.before_drain = self._drain
             intervals = self.config.timing
+            policy = PolicyWatch(self.config, self._adopt, self.metrics)
             self._loops = [
                 asyncio.create_task(self._turn(), name="turn"),
                 *(
@@ -157,7 +177,11 @@ class TidemarkApp(faust.App):
                     self._every(intervals.emit_interval_ms, self.windows.checkpoint_all), name="windows"
                 ),
                 asyncio.create_task(self._every(REFERENCES_MS, self._look_at_references), name="references"),
+                asyncio.create_task(self._every(POLICY_MS, policy.turn), name="policy"),
             ]
+            if self.alerting is not None:
+                work = self._every(ALERTS_MS, self.alerting.agent.round)
+                self._loops.append(asyncio.create_task(work, name="alerts"))
 
     async def on_stop(self) -> None:
         # The rounds end by themselves: one that is cancelled loses the changes that it has taken out of a state.
@@ -169,6 +193,7 @@ class TidemarkApp(faust.App):
 
     async def on_shutdown(self) -> None:
         await super().on_shutdown()
+        await self.sql.close()
         await self.release()
 
     def _web_config(self) -> WebConfig:
@@ -183,7 +208,29 @@ class TidemarkApp(faust.App):
         await self.join_agent.custodian.checkpoint_all()
         await self.inference_agent.custodian.checkpoint_all()
         await self.windows.checkpoint_all()
+        if self.alerting is not None:
+            # What is on its way is finished, and noted; the rest is said by whoever takes over.
+            await self.alerting.agent.round(at_once=True)
+            await self.alerting.agent.notifier.drain(NOTIFY_ON_THE_WAY_DOWN_S)
+            await self.alerting.agent.custodian.checkpoint_all()
         self.drained = True
+
+    def _adopt(self, config: Config) -> None:
+        """Judge and tell by other rules from now on."""
+        self.rules = config.rules
+        for held in self.windows.held.values():
+            held.state.replace_rules()
+        self.policy.policy = config.alerting_policy
+        if self.alerting is not None:
+            self.alerting.agent.replace_policy(self.policy.policy)
+
+    @property
+    def base_url(self) -> str:
+        """Where the HTTP server is reached from this machine; once it listens."""
+        host = self.config.web.host
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        port = self.config.web.port if self.http is None else self.http.port
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def _look_at_references(self) -> None:
         if self.references is not None:
@@ -211,6 +258,8 @@ class TidemarkApp(faust.App):
         self.failure = self.failure or error
         for custodian in (self.join_agent.custodian, self.inference_agent.custodian, self.windows):
             custodian.revoked()
+        if self.alerting is not None:
+            self.alerting.agent.revoked()
         await self.crash(error)
 
     async def _turn(self) -> None:

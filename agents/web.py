@@ -1,21 +1,21 @@
-"""The worker's HTTP server: probes and metrics."""
+"""The worker's HTTP server: probes, metrics, and what other modules add."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import orjson
 from aiohttp import web
-from aiohttp.typedefs import Handler
 from prometheus_client.exposition import choose_encoder
 
 from agents import metric_protobuf
 from agents.config import WebConfig
 from agents.health import Health
 from agents.metrics import Metrics
+from agents.problem import problems
 from tables.errors import RunError
 
 log = logging.getLogger("tidemark.web")
@@ -24,9 +24,12 @@ PORTS_TRIED = 100
 
 
 class WebServer:
-    """Serves /livez, /readyz and /metrics."""
+    """Serves /livez, /readyz, /metrics, and the routes that it is given."""
 
-    def __init__(self, config: WebConfig, metrics: Metrics, health: Health) -> None:
+    def __init__(
+        self, config: WebConfig, metrics: Metrics, health: Health, routes: Iterable[web.RouteDef] = ()
+    ) -> None:
+        self._routes = list(routes)
         self._config = config
         self._metrics = metrics
         self._health = health
@@ -44,6 +47,7 @@ class WebServer:
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._show_metrics)
+        app.add_routes(self._routes)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         await web.SockSite(self._runner, listener).start()
@@ -89,25 +93,3 @@ class WebServer:
 def _verdict(reasons: list[str]) -> web.Response:
     body = {"status": "unavailable" if reasons else "ok", "reasons": reasons}
     return web.Response(body=orjson.dumps(body), status=503 if reasons else 200, content_type="application/json")
-
-
-@web.middleware
-async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Errors as RFC 9457 problem details."""
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return _problem(request, error.status, error.reason, headers)
-    except Exception:
-        log.exception("%s %s failed", request.method, request.path)
-        return _problem(request, 500, "Internal Server Error", {})
-
-
-def _problem(request: web.Request, status: int, title: str, headers: Mapping[str, str]) -> web.Response:
-    body = {"type": "about:blank", "title": title, "status": status, "instance": request.path}
-    return web.Response(
-        body=orjson.dumps(body), status=status, headers=headers, content_type="application/problem+json"
-    )

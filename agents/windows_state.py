@@ -12,23 +12,23 @@ from agents.dead_letters import dead_letter
 from agents.decoding import bad_record
 from agents.metrics import Metrics
 from agents.partition_state import Changes, Outgoing, PartitionState
+from agents.rule_judge import JudgeSetting, RuleJudge, Tap
 from agents.transports.batch import Batch
 from agents.window_rows import ctr_row, drift_rows, serving_row
-from alerting.incidents import IncidentBook
-from alerting.reading import CtrReading, DriftReading, Kind, Reading, ServingReading
+from alerting.reading import Kind
 from alerting.rules import Rule
+from alerting.sql_engine import SqlAnswer
 from tables.drift_policy import DriftPolicy
-from tables.drift_windows import DayCounts, DriftWindows, FeatureDrift
-from tables.errors import StoreError
+from tables.drift_windows import DayCounts, DriftWindows
 from tables.feature_counts import FeatureCounts
-from tables.join_policy import WINDOW_MS, JoinPolicy
+from tables.join_policy import JoinPolicy
 from tables.partials import INFERENCES, JOIN, Partial, decode_partial
 from tables.reference import ReferenceBook
-from tables.serving import PackedCounts, ServingCounts
+from tables.serving import ServingCounts
 from tables.sources import Sources
 from tables.watermark import UNKNOWN
 from tables.window_kinds import CTR, SERVING, CtrCounts
-from tables.window_merge import Merged, WindowMerge
+from tables.window_merge import WindowMerge
 
 
 def _default_policy(_model_id: str) -> DriftPolicy:
@@ -40,7 +40,8 @@ class WindowsSetting:
     """What all partitions of a worker share."""
 
     policy: JoinPolicy
-    rules: tuple[Rule, ...]
+    rules: Callable[[], tuple[Rule, ...]]
+    """Those that hold now."""
     partials: str
     windows: str
     alerts: str
@@ -51,6 +52,8 @@ class WindowsSetting:
     references: ReferenceBook = field(default_factory=ReferenceBook)
     drift_policy: Callable[[str], DriftPolicy] = _default_policy
     """The drift policy of a model, by its id."""
+    tap: Tap | None = None
+    """See JudgeSetting."""
 
 
 class WindowsState(PartitionState):
@@ -58,7 +61,6 @@ class WindowsState(PartitionState):
 
     def __init__(self, partition: int, setting: WindowsSetting) -> None:
         self.partition = partition
-        self.book = IncidentBook(setting.rules)
         self._setting = setting
         self._sources = Sources()
         self._ctr = WindowMerge(CTR, setting.policy)
@@ -69,10 +71,8 @@ class WindowsState(PartitionState):
             "serving": self._serving,
             "drift": self._drift.merge,
         }
-        waits = sorted({(rule.kind, rule.settle_ms) for rule in setting.rules})
-        self._matured = dict.fromkeys(waits, self._ctr.first_open)
-        for kind, merge in self._merges.items():
-            merge.settles = {settled_ms(setting.policy, settle) for its_kind, settle in waits if its_kind == kind}
+        judge = JudgeSetting(setting.policy, setting.rules, setting.alerts, setting.metrics, setting.tap)
+        self.judge = RuleJudge(judge, self._merges, self._drift, self._watermark, self._sources.slowest)
         self._out: list[Outgoing] = []
         self._next_offset = 0
         self._touched = False
@@ -105,7 +105,7 @@ class WindowsState(PartitionState):
                     continue
                 self._merge(partial, features, offset)
                 if offset >= again:
-                    self._judge()
+                    self.judge.judge()
                     self._tell_final()
             self._next_offset = section.next_offset
         self._touched = True
@@ -116,23 +116,23 @@ class WindowsState(PartitionState):
             return None
         self._touched = False
         self._tell_changed()
-        out, self._out = tuple(self._out), []
+        out, self._out, self.judge.out = (*self._out, *self.judge.out), [], []
         open_windows = sum(merge.open_windows for merge in self._merges.values())
         self._setting.metrics.open_windows.labels(str(self.partition)).set(open_windows)
         append, drop = self._drift.take_changes()
-        for merge in (self._ctr, self._serving):
-            more, gone = merge.take_changes()
+        for part in (self._ctr, self._serving, self.judge):
+            more, gone = part.take_changes()
             append |= more
             drop |= gone
         time = {
             "first_open": {kind: merge.first_open for kind, merge in self._merges.items()},
-            "matured": [(*wait, until) for wait, until in self._matured.items()],
+            "matured": self.judge.time(),
         }
         return Changes(
             state={
                 "sources": self._sources.state(),
                 "merges": {kind: merge.state() for kind, merge in self._merges.items()},
-                "book": self.book.state(),
+                "judge": self.judge.state(),
                 "time": time,
                 "next": self._next_offset,
             },
@@ -154,26 +154,27 @@ class WindowsState(PartitionState):
         self._ctr.restore(merges["ctr"], chunks)
         self._serving.restore(merges["serving"], chunks)
         self._drift.restore(merges["drift"], chunks)
-        try:
-            self.book.restore(state["book"])
-        except StoreError as error:
-            raise ValueError(f"incidents of another version: {error}") from error
-        self._restore_matured(state["time"])
+        self.judge.restore(state["judge"], state["time"]["matured"], chunks)
         self._next_offset = state["next"]
 
     def restore_time(self, rebuild_state: Mapping[str, Any]) -> None:
         """See PartitionState; incidents and the counts of the drift horizon are lost with the store."""
         for kind, merge in self._merges.items():
             merge.first_open = rebuild_state["first_open"][kind]
-        self._restore_matured(rebuild_state)
+        self.judge.restore_time(rebuild_state["matured"])
 
     def rebuilt(self) -> None:
         """See PartitionState; here it is each record that tells whether time may go on."""
 
-    def _restore_matured(self, time: Mapping[str, Any]) -> None:
-        self._matured.update(
-            {(kind, settle): until for kind, settle, until in time["matured"] if (kind, settle) in self._matured}
-        )
+    def replace_rules(self) -> None:
+        """Go on under the rules that hold now."""
+        self.judge.replace_rules(self._sources.slowest())
+        self._touched = True
+
+    def answer(self, minute_ms: int, answers: Mapping[str, SqlAnswer]) -> None:
+        """Take in what SQL rules returned for a minute."""
+        self.judge.answer(minute_ms, answers)
+        self._touched = True
 
     def _rebuild_offset(self) -> int:
         """From where the partials must be read again to rebuild this state without a checkpoint."""
@@ -200,27 +201,6 @@ class WindowsState(PartitionState):
         if kind == "drift":
             return self._sources.slowest()
         return self._sources.watermark(JOIN if kind == "ctr" else INFERENCES)
-
-    # -- what is judged
-
-    def _judge(self) -> None:
-        for (kind, settle), since in self._matured.items():
-            settled = settled_ms(self._setting.policy, settle)
-            windows, self._matured[kind, settle] = self._merges[kind].mature(self._watermark(kind), settled, since)
-            for reading in self._readings(kind, windows):
-                for decision in self.book.observe(reading, settle):
-                    self._setting.metrics.decisions.labels(decision.rule, decision.reason.value).inc()
-                    if decision.alert is not None:
-                        key = decision.alert.fingerprint.encode()
-                        self._out.append(Outgoing(self._setting.alerts, key, decision.alert.to_json()))
-                        self._setting.metrics.alerts.labels(decision.alert.severity, decision.alert.status).inc()
-
-    def _readings(self, kind: Kind, windows: list[Merged[Any]]) -> Iterable[Reading]:
-        if kind == "ctr":
-            return map(_ctr_reading, windows)
-        if kind == "serving":
-            return map(_serving_reading, windows)
-        return map(_drift_reading, self._drift.drift_of(windows))
 
     # -- what is told
 
@@ -251,44 +231,3 @@ class WindowsState(PartitionState):
         rows = list(rows)
         self._out += rows
         self._setting.metrics.rows.labels(kind, "final" if final else "provisional").inc(len(rows))
-
-
-def settled_ms(policy: JoinPolicy, settle_ms: int) -> int:
-    """How long after its end a window is judged: what is final does not change, however long a rule would wait."""
-    return min(settle_ms, policy.attribution_ms)
-
-
-def _ctr_reading(merged: Merged[CtrCounts]) -> CtrReading:
-    return CtrReading(
-        model_id=merged.model[0],
-        model_version=merged.model[1],
-        window_start=merged.window_start,
-        window_end=merged.window_end,
-        impressions=merged.value.impressions,
-        clicks=merged.value.clicks,
-    )
-
-
-def _serving_reading(merged: Merged[PackedCounts]) -> ServingReading:
-    fields = ServingCounts.restore([merged.value]).fields()
-    return ServingReading(
-        model_id=merged.model[0],
-        model_version=merged.model[1],
-        window_start=merged.window_start,
-        window_end=merged.window_end,
-        requests=fields["requests"],
-        errors=fields["errors"],
-        latency_ms=fields["latency_ms"],
-    )
-
-
-def _drift_reading(drift: FeatureDrift) -> DriftReading:
-    return DriftReading(
-        model_id=drift.model[0],
-        model_version=drift.model[1],
-        window_start=drift.window_start,
-        window_end=drift.window_start + WINDOW_MS,
-        feature=drift.feature,
-        horizon_ms=drift.horizon_ms,
-        distances=drift.distances,
-    )

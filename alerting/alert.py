@@ -37,7 +37,8 @@ class Alert:
     model_version: str
     labels: Mapping[str, str]
     value: float | None
-    threshold: float
+    threshold: float | None
+    """None where nothing is compared: no data, a query that names none."""
     started_at: int
     fired_at: int
     resolved_at: int | None
@@ -59,7 +60,7 @@ class Alert:
                 "labels": _sorted_json(dict(self.labels)),
                 # 1 == 1.0 in Python, but not on the wire.
                 "value": None if self.value is None else float(self.value),
-                "threshold": float(self.threshold),
+                "threshold": None if self.threshold is None else float(self.threshold),
                 "started_at": self.started_at,
                 "fired_at": self.fired_at,
                 "resolved_at": self.resolved_at,

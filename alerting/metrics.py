@@ -67,6 +67,15 @@ class Metric:
     """Rows that a rule wants behind the value where it says nothing else."""
     argument: Argument = ""
 
+    @property
+    def is_tally(self) -> bool:
+        """Whether it grows with the traffic; of several minutes each then counts once, whatever came in it."""
+        return self.unit in (COUNT, RATE)
+
+
+#: What `drop` and `rise` give, whatever the metric: a share of what was before. Nothing falls by more than all.
+DROP: Final = replace(RATIO, expected="a share of what was before, such as 10%")
+RISE: Final = replace(DROP, greatest=10**15)
 
 #: Below this many impressions chance alone moves a 5 % CTR by a fifth of its value (one standard deviation).
 _IMPRESSIONS: Final = 500

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 from tables.drift_policy import Level
@@ -11,7 +11,8 @@ from tables.drift_policy import Level
 if TYPE_CHECKING:
     from tables.distances import Distance
 
-Kind = Literal["ctr", "serving", "drift"]
+Kind = Literal["ctr", "serving", "drift", "sql"]
+"""Of rows; `sql` is what a query over the others returned."""
 
 #: From the least to the greatest shift; a level's value is its place here.
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
@@ -144,4 +145,19 @@ class DriftReading(_Window):
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlReading(_Window):
+    """One row that a rule's query returned for a minute: that it is there says that the condition holds."""
+
+    kind: ClassVar[Kind] = "sql"
+    feature: str = ""
+    value: float
+    threshold: float | None = None
+    """What the query says that the value has crossed, for people to read."""
+    numbers: Mapping[str, float | None] = field(default_factory=dict)
+    """The query's further columns."""
+
+
 Reading: TypeAlias = CtrReading | ServingReading | DriftReading
+"""A row of a window."""
+Judged: TypeAlias = Reading | SqlReading

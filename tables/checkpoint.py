@@ -106,6 +106,9 @@ class CheckpointStore(Protocol):
         what the store has. Raises StoreUnavailable.
         """
 
+    async def peek(self, scope: Scope) -> bytes | None:
+        """The head of the last checkpoint of a scope, whoever owns it; None: there is none."""
+
     async def hint(self, name: str, field: str, value: bytes) -> None:
         """Set one field of a small table shared by all workers; not fenced, the last writer wins.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,17 @@ class FeatureDrift:
     feature: str
     horizon_ms: int
     distances: tuple[Distance, ...]
+
+
+class Shift(NamedTuple):
+    """A feature that was not as in its reference within one window: the bin whose share of the rows grew most."""
+
+    feature: str
+    bin: str
+    reference_share: float
+    """From 0 to 1, as the next one."""
+    share: float
+    psi: Distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +125,25 @@ class DriftWindows:
                 same = {start: value.counts for start, value in others.items() if value.bins == reference.bins_id}
                 found += self._drift(merged, reference, same)
         return found
+
+    def shifts(self, merged: Merged[FeatureCounts]) -> list[Shift]:
+        """The features whose PSI in this window alone is more than chance, whatever was before it."""
+        reference = self._book.find(*merged.model)
+        if reference is None or reference.bins_id != merged.value.bins:
+            return []
+        counts = np.asarray(merged.value.counts)
+        found = self._comparison(reference, self._policy_of(merged.model[0])).distances(counts)
+        shifts = []
+        for feature, distances, (_, part) in zip(reference.features, found, split(reference, counts), strict=True):
+            psi = next((each for each in distances if each.method == "psi"), None)
+            if psi is None or psi.level == "none":
+                continue
+            before = np.asarray(feature.counts, np.int64)
+            shares, reference_shares = part / part.sum(), before / before.sum()
+            grown = int(np.argmax(shares - reference_shares))
+            label = feature.bins.labels()[grown]
+            shifts.append(Shift(feature.name, label, float(reference_shares[grown]), float(shares[grown]), psi))
+        return shifts
 
     def take_days(self) -> list[DayCounts]:
         """The days whose counts have grown since the last call."""

@@ -68,6 +68,9 @@ class MemoryStore:
         stored.head = head
         stored.number = lease.number = new_number
 
+    async def peek(self, scope: Scope) -> bytes | None:
+        return self._scopes[scope].head if scope in self._scopes else None
+
     async def hint(self, name: str, field: str, value: bytes) -> None:
         self._hints[name][field] = value
 

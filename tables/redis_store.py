@@ -81,6 +81,11 @@ class RedisStore:
         """Disconnect; the store can be opened again."""
         await self._connection.close()
 
+    @property
+    def connection(self) -> RedisConnection:
+        """Shared with whoever else keeps something there."""
+        return self._connection
+
     async def ping(self) -> None:
         """Return if Redis answers; else raise StoreUnavailable."""
         await self._connection.ping()
@@ -144,6 +149,12 @@ class RedisStore:
         held.chunks = held.chunks - dropped | appended.keys()
         if now >= held.refresh_at:
             held.refresh_at = now + self._refresh_s
+
+    async def peek(self, scope: Scope) -> bytes | None:
+        """The head of the last checkpoint of a scope, whoever owns it; None: there is none."""
+        with self._connection.answering():
+            head: bytes | None = await self._redis.hget(self._head_key(scope), "head")
+        return head
 
     async def hint(self, name: str, field: str, value: bytes) -> None:
         """Set one field of a small table shared by all workers; see CheckpointStore.hint."""

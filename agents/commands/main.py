@@ -26,13 +26,15 @@ COMMANDS: Mapping[str, str] = {
     "record": "copy topics from Kafka into a recording",
     "simulate": "write the events of a simulated shop as a recording",
     "reference": "build, show and list what the features of models are compared with",
+    "rules": "list and check rules, and try them on a recording",
+    "alerts": "list, acknowledge and silence alerts",
     "topics": "create, list and check the topics in Kafka",
     "check": "validate a configuration and its rules",
     "doctor": "say what is reachable, the lag, the versions, and what is wrong",
 }
 """Each is the module of its name beside this one, imported only when it is asked for."""
 
-QUIET_COMMANDS = frozenset({"replay", "demo", "record", "reference", "topics", "check", "doctor"})
+QUIET_COMMANDS = frozenset({"replay", "demo", "record", "reference", "rules", "alerts", "topics", "check", "doctor"})
 """They say in their own words what went wrong; what the libraries log about it is for --debug."""
 
 EPILOG = """\

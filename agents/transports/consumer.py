@@ -113,6 +113,10 @@ class BatchConsumer(Consumer):
         """Those partitions of which everything has been fetched, as known from an answer to a question asked now."""
 
     @abstractmethod
+    async def end_offsets(self, partitions: Collection[TP]) -> dict[TP, int]:
+        """The offsets that the next records will have, as known from an answer to a question asked now."""
+
+    @abstractmethod
     async def begin_offsets(self, partitions: Collection[TP]) -> dict[TP, int]:
         """The oldest offsets still there."""
 

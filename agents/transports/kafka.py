@@ -228,6 +228,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         ends = await consumer.end_offsets(asked)
         return {TP(tp.topic, tp.partition) for tp in asked if await consumer.position(tp) >= ends[tp]}
 
+    async def end_offsets(self, partitions: Collection[TP]) -> dict[TP, int]:
+        """See `BatchConsumer.end_offsets`."""
+        found = await self.call_thread(self._ensure_consumer().end_offsets, [TopicPartition(*tp) for tp in partitions])
+        return {TP(tp.topic, tp.partition): offset for tp, offset in found.items()}
+
     async def begin_offsets(self, partitions: Collection[TP]) -> dict[TP, int]:
         """The oldest offsets still there."""
         found = await self.call_thread(
@@ -259,6 +264,10 @@ class KafkaConsumer(BatchConsumer, driver.Consumer):
 
     async def at_end(self, partitions: Collection[TP]) -> set[TP]:
         return await self._thread.at_end(partitions)
+
+    async def end_offsets(self, partitions: Collection[TP]) -> dict[TP, int]:
+        """See `BatchConsumer.end_offsets`."""
+        return await self._thread.end_offsets(partitions)
 
     async def begin_offsets(self, partitions: Collection[TP]) -> dict[TP, int]:
         """The oldest offsets still there."""

@@ -122,6 +122,9 @@ class MemoryConsumer(BatchConsumer):
         mine = self.positions.keys() & set(partitions)
         return {tp for tp in mine if self.positions[tp] == self.broker.end_offset(tp)}
 
+    async def end_offsets(self, partitions: Collection[TP]) -> dict[TP, int]:
+        return {tp: self.broker.end_offset(tp) for tp in partitions}
+
     async def begin_offsets(self, partitions: Collection[TP]) -> dict[TP, int]:
         return {tp: self.broker.begin_offset(tp) for tp in partitions}
 

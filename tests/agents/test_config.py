@@ -110,7 +110,7 @@ def test_a_full_file_is_read(folder: Path) -> None:
     assert [rule.name for rule in config.rules] == ["ctr-low"]
     webhook, terminal = config.channels
     assert (webhook.name, webhook.secret, webhook.min_severity) == ("ops", "s3cret", "critical")
-    assert (terminal.name, terminal.min_severity) == ("terminal", "minor")
+    assert (terminal.name, terminal.min_severity) == ("terminal", None)
 
 
 def test_every_topic_carries_the_prefix(folder: Path) -> None:
@@ -121,6 +121,7 @@ def test_every_topic_carries_the_prefix(folder: Path) -> None:
         "eu.tidemark.alerts",
         "eu.tidemark.dead_letters",
         "eu.tidemark.partials",
+        "eu.tidemark.commands",
     )
 
 
@@ -177,6 +178,7 @@ def test_a_wrong_option_or_variable_is_named() -> None:
         load_config(None, {"TIDEMARK_STORE": "http://localhost"})
 
 
+KINDS_OF_CHANNEL = "terminal, webhook, alertmanager, wecom, dingtalk, feishu, slack, pagerduty or email"
 ONE_MISTAKE = [
     ("gruop: x", 1, "gruop", "unknown key; did you mean group?"),
     ("group: a b", 1, "group", 'expected 1 to 100 letters, digits, dots, dashes and underscores, got "a b"'),
@@ -219,9 +221,9 @@ ONE_MISTAKE = [
     ),
     ("rules: none", 1, "rules", 'expected a list, got "none"'),
     ("rules:\n  - ctr < 5%", 2, "rules[0]", 'expected a mapping, got "ctr < 5%"'),
-    ("channels:\n  - name: x", 2, "channels[0]", "expected a type: terminal or webhook"),
-    ("channels:\n  - type: pager", 2, "channels[0].type", 'expected terminal or webhook, got "pager"'),
-    ("channels:\n  - type: webhook", 2, "channels[0]", "a webhook needs url or url_env"),
+    ("channels:\n  - name: x", 2, "channels[0]", f"expected a type: {KINDS_OF_CHANNEL}"),
+    ("channels:\n  - type: pager", 2, "channels[0].type", f'expected {KINDS_OF_CHANNEL}, got "pager"'),
+    ("channels:\n  - type: webhook", 2, "channels[0]", "a webhook needs url, url_env or url_file"),
     (
         "channels:\n  - {type: webhook, url_env: HOOK}",
         2,
@@ -238,7 +240,7 @@ ONE_MISTAKE = [
         "channels:\n  - {type: terminal, url: x}",
         2,
         "channels[0].url",
-        "unknown key; known are min_severity, name, type",
+        "unknown key; known are fallback, locale, min_severity, name, rate, time_zone, type",
     ),
 ]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+import orjson
 import pytest
 
 from agents.config import DriftConfig, load_config
@@ -236,7 +237,11 @@ def test_inferences_change_nothing_in_what_is_said_of_the_join() -> None:
     lines = recording(rng, late=True).lines(rng)
     without, _ = told([line for line in lines if isinstance(line, Line) and line.topic != "inferences"], rules=(low,))
     output, _ = told(lines, rules=(low,))
-    assert output.alerts == without.alerts
+    # Only why it may be so is learned from them.
+    with_them, without_them = (
+        [{**orjson.loads(alert), "causes": []} for alert in each.alerts] for each in (output, without)
+    )
+    assert with_them == without_them
     assert len(output.alerts) > 3
     assert final_counts(output.windows) == final_counts(without.windows)
 

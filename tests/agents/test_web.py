@@ -17,7 +17,8 @@ from agents import metric_protobuf
 from agents.config import WebConfig
 from agents.health import Health
 from agents.metrics import Metrics
-from agents.web import WebServer, problems
+from agents.problem import problems
+from agents.web import WebServer
 from tables.errors import RunError
 
 HOST = "127.0.0.1"

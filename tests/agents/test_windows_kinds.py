@@ -39,7 +39,7 @@ def new_state(*references: Reference, book: ReferenceBook | None = None) -> Wind
     return WindowsState(
         2,
         WindowsSetting(
-            JoinPolicy(), (), "partials", "windows", "alerts", "dead", Metrics(), lambda: False,
+            JoinPolicy(), lambda: (), "partials", "windows", "alerts", "dead", Metrics(), lambda: False,
             references=book or ReferenceBook(references), drift_policy=lambda _: POLICY,
         ),
     )  # fmt: skip

@@ -25,7 +25,7 @@ LOW = parse_rule({"name": "low", "expr": "ctr < 5%", "for": "0s", "min_impressio
 
 def new_state(*rules: Rule, provisional: bool = True) -> WindowsState:
     setting = WindowsSetting(
-        JoinPolicy(), rules, "partials", "windows", "alerts", "dead", Metrics(), provisional=lambda: provisional
+        JoinPolicy(), lambda: rules, "partials", "windows", "alerts", "dead", Metrics(), provisional=lambda: provisional
     )
     return WindowsState(2, setting)
 
@@ -143,4 +143,4 @@ def test_incidents_of_another_version_do_not_fit_so_that_the_custodian_rebuilds(
     kept = dict(checkpoint(state).state)
     new_state(LOW).restore(kept, {})
     with pytest.raises(ValueError, match="incidents of another version"):
-        new_state(LOW).restore({**kept, "book": {**kept["book"], "version": 99}}, {})
+        new_state(LOW).restore({**kept, "judge": {**kept["judge"], "book": {"version": 99}}}, {})

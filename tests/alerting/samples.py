@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from alerting.alert import Alert
+from alerting.message import Locale, Message
+from alerting.notification import Link, Notification, Stage, key_of
 from alerting.reading import CtrReading, DriftReading, ServingReading
 from tables.distances import Distance
 from tables.drift_policy import Level
@@ -35,6 +37,47 @@ _ALERT = Alert(
 
 def an_alert(**changes: Any) -> Alert:
     return replace(_ALERT, **changes)
+
+
+def message_of(
+    *alerts: Alert,
+    stage: Stage | None = None,
+    locale: Locale = "en",
+    title: str | None = None,
+    text: str | None = None,
+    markdown: str | None = None,
+    links: tuple[Link, ...] = (),
+    **changes: Any,
+) -> Message:
+    """A message about these alerts (one plain one where none is given) with simple texts; `changes` are those of its
+    notification."""
+    told = alerts or (an_alert(),)
+    about = stage or told[0].status
+    note = replace(
+        Notification(
+            key=key_of(about, *(alert.alert_id for alert in told)),
+            channel="ops",
+            stage=about,
+            alerts=told,
+            group_key="/:ctr-low",
+            group_labels={"rule": told[0].rule},
+            receiver="recsys",
+            at=told[0].resolved_at or told[0].fired_at,
+        ),
+        **changes,
+    )
+    said = "".join(f"{alert.summary}\nrule {alert.rule}, alert {alert.alert_id}\n" for alert in told)
+    return Message(
+        key=note.key,
+        stage=about,
+        severity=note.severity,
+        locale=locale,
+        title=f"{about.upper()} {note.severity}: {told[0].summary}" if title is None else title,
+        text=said if text is None else text,
+        markdown=said if markdown is None else markdown,
+        notifications=(note,),
+        links=links,
+    )
 
 
 def minute(

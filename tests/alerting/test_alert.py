@@ -26,7 +26,7 @@ alerts = st.builds(
     model_id=texts,
     labels=st.dictionaries(texts, texts, max_size=4),
     value=st.none() | numbers,
-    threshold=numbers,
+    threshold=st.none() | numbers,
     resolved_at=st.none() | st.integers(0, 2**53),
     summary=texts,
     causes=st.lists(st.dictionaries(texts, json_values, max_size=2), max_size=2).map(tuple),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerting.expressions import Comparison, Expression, parse_expression
+from alerting.expressions import Change, Comparison, Direction, Expression, parse_expression
 from alerting.metrics import LATENCY, LEVEL, METRICS, written
 from alerting.reading import LEVELS
 from tables.errors import ConfigError
@@ -40,6 +40,33 @@ def test_conditions_as_people_write_them(
     assert parse_expression(source) == Expression(
         metric=metric, feature=feature, comparison=comparison, threshold=threshold
     )
+
+
+DAY = 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("source", "direction", "metric", "feature", "vs_ms", "over_ms", "threshold"),
+    [
+        ("drop(ctr, vs=1d) > 10%", "drop", "ctr", "", DAY, 600_000, 0.1),
+        ("rise(p95(latency),vs=1d)>5%", "rise", "p95", "", DAY, 600_000, 0.05),
+        (" rise ( psi( gender ) , over = 1h , vs = 7d ) > 250 % ", "rise", "psi", "gender", 7 * DAY, 3_600_000, 2.5),
+        ("rise(kl(*), vs=1d, over=1m) > 1.5", "rise", "kl", "*", DAY, 60_000, 1.5),
+        ("drop(psi(a,b), vs=10m) > 0", "drop", "psi", "a,b", 600_000, 600_000, 0),
+    ],
+)
+def test_changes_as_people_write_them(
+    source: str, direction: Direction, metric: str, feature: str, vs_ms: int, over_ms: int, threshold: float
+) -> None:
+    change = Change(direction=direction, vs_ms=vs_ms, over_ms=over_ms)
+    expected = Expression(metric=metric, feature=feature, comparison=">", threshold=threshold, change=change)
+    assert parse_expression(source) == expected
+
+
+def test_a_change_is_a_share_of_what_was_before() -> None:
+    assert Change(direction="drop", vs_ms=DAY).of(6.0, 8.0) == 0.25
+    assert Change(direction="rise", vs_ms=DAY).of(6.0, 8.0) == -0.25
+    assert Change(direction="drop", vs_ms=DAY).of(0.072, 0.08) == 0.1
 
 
 @pytest.mark.parametrize(
@@ -79,6 +106,26 @@ def test_conditions_as_people_write_them(
         ("errors >= 0", "which always holds"),
         ("ks(price) > 1", "which never holds"),
         ("p95(latency) < 0ms", "which never holds"),
+        ("drop(ctr) > 10%", "expected how long before, such as drop(ctr, vs=1d), got no vs"),
+        ("drop(ctr, vs=1d > 10%", "expected a change such as 'drop(ctr, vs=1d) > 10%', got"),
+        ("drop ctr > 10%", "expected a metric, one of"),
+        ("drp(ctr, vs=1d) > 10%", "unknown metric 'drp'; expected ctr"),
+        ("drp(ctr, vs=1d) > 10%", "(did you mean 'drop'?)"),
+        ("drop(cvr, vs=1d) > 10%", "unknown metric 'cvr'; expected ctr"),
+        ("drop(ctr, 1d) > 10%", "expected an option such as vs=1d or over=10m, got '1d'"),
+        ("drop(ctr, v=1d) > 10%", "unknown option 'v'; expected vs and perhaps over (did you mean 'vs'?)"),
+        ("drop(ctr, vs=1d, vs=2d) > 10%", "expected vs once, got it twice"),
+        ("drop(ctr, vs=soon) > 10%", "vs: expected a duration such as"),
+        ("drop(ctr, vs=5m) > 10%", "vs: expected whole minutes from 10m to 7d, got 5 min"),
+        ("drop(ctr, vs=8d) > 10%", "vs: expected whole minutes from 10m to 7d, got 8 d"),
+        ("drop(ctr, vs=90m30s) > 10%", "vs: expected whole minutes"),
+        ("drop(ctr, vs=1d, over=90s) > 10%", "over: expected whole minutes from 1m to 1d, and no longer than vs"),
+        ("drop(ctr, vs=30m, over=31m) > 10%", "over: expected whole minutes from 1m to 1d, and no longer than vs"),
+        ("drop(p95, vs=1d) > 10%", "expected p95(latency), got p95"),
+        ("drop(ctr, vs=1d) > 110%", "expected a share of what was before, such as 10%, got 110%"),
+        ("rise(p95(latency), vs=1d) > 5ms", "expected a share of what was before, such as 10%, got 5ms"),
+        ("drop(ctr, vs=1d) > 100%", "which never holds"),
+        ("rise(drift(x), vs=1d) > 5%", "expected a metric with a number for rise, got drift: use psi or ks"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_was_expected(source: str, complaint: str) -> None:

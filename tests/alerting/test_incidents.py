@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerting.alert import Alert
+from alerting.incident_alerts import Causes
 from alerting.incidents import Decision, IncidentBook, Reading, Reason
+from alerting.reading import Judged
 from alerting.rules import Rule, parse_rule
 from tables.errors import ConfigError, StoreError
 from tests.alerting.samples import MINUTE, TEN_O_CLOCK, minute
@@ -61,6 +63,9 @@ def test_what_the_alert_says_when_it_fires_and_when_it_is_over() -> None:
         "window_start": TEN_O_CLOCK + 2 * MINUTE,
         "window_end": TEN_O_CLOCK + 3 * MINUTE,
         "expression": "ctr < 5%",
+        "metric": "ctr",
+        "comparison": "<",
+        "for_ms": 2 * MINUTE,
         "owner": "ann",
     }
     assert fired.summary.startswith("CTR of home v3 is 4.1 %, below 5 % for 2 min")
@@ -71,6 +76,7 @@ def test_what_the_alert_says_when_it_fires_and_when_it_is_over() -> None:
     assert (resolved.started_at, resolved.fired_at) == (fired.started_at, fired.fired_at)
     assert resolved.resolved_at == TEN_O_CLOCK + 5 * MINUTE
     assert resolved.value == 0.08
+    assert resolved.related["for_ms"] == 2 * MINUTE
     assert "is 8.0 %, no longer below 5 % after 2 min" in resolved.summary
 
 
@@ -234,26 +240,73 @@ def test_a_limit_of_nothing_is_refused() -> None:
         IncidentBook([a_rule()], limit=0)
 
 
+def test_a_rule_says_it_in_its_own_words() -> None:
+    summary = "{{ model_id }}: {{ status }}\n  {{ metric }} {{ value|percent }}, {{ numbers.clicks }} clicks"
+    book = a_book(summary=summary)
+    fired, resolved = [
+        alert for n, clicks in enumerate([BAD, BAD, GOOD]) for alert in alerts(book.observe(minute(n, clicks)))
+    ]
+    assert fired.summary == "home: firing CTR 4.0 %, 40 clicks"
+    assert resolved.summary == "home: resolved CTR 8.0 %, 80 clicks"
+    assert fired.related["summary_is_custom"] is resolved.related["summary_is_custom"] is True
+
+
+def test_a_template_that_comes_to_nothing_leaves_the_built_in_sentence() -> None:
+    (fired,) = alerts(a_book(summary="{{ labels.team }} ", **{"for": 0}).observe(minute(0, BAD)))
+    assert fired.summary.startswith("CTR of home v3 is 4.0 %, below 5 %")
+    assert "summary_is_custom" not in fired.related
+
+
+def test_a_model_that_is_named_like_an_attack_stays_on_the_line_of_a_template_too() -> None:
+    book = a_book(summary="{{ model_id }} is down", **{"for": 0})
+    (fired,) = alerts(book.observe(minute(0, BAD, model_id="home\n\x1b]0;pwned\x07" + "x" * 5000)))
+    assert fired.summary.isprintable()
+    assert len(fired.summary) <= 1000
+
+
+def test_likely_causes_are_asked_for_when_an_alert_fires_and_only_then() -> None:
+    asked: list[Judged] = []
+
+    def causes(reading: Judged) -> Causes:
+        asked.append(reading)
+        return ({"kind": "drift", "text": "new users 20 % -> 50 %"},)
+
+    book = IncidentBook([a_rule()], causes)
+    told = [
+        alert for n, clicks in enumerate([BAD, BAD, BAD, GOOD]) for alert in alerts(book.observe(minute(n, clicks)))
+    ]
+    assert asked == [minute(1, BAD)]
+    assert [alert.causes for alert in told] == [({"kind": "drift", "text": "new users 20 % -> 50 %"},), ()]
+
+
+def test_a_decision_says_what_it_is_about() -> None:
+    (decision,) = a_book().observe(minute(3, BAD, model_id="cart"))
+    window = TEN_O_CLOCK + 3 * MINUTE, TEN_O_CLOCK + 4 * MINUTE
+    assert decision == Decision(Reason.PENDING_STARTED, None, "ctr-low", "cart", "3", "", *window, 0.04)
+
+
 # Restoring
 
 
-def test_a_vanished_rules_incidents_are_dropped() -> None:
-    book = IncidentBook([a_rule(), a_rule(name="other")])
-    book.observe(minute(0, BAD))
-    heir = a_book()
-    heir.restore(book.state())
-    assert len(heir) == 1
-    assert reasons(heir, minute(1, BAD)) == ["fired"]
+EMPTY = a_book().state()
+
+
+def test_an_empty_state_is_one() -> None:
+    assert a_book().restore(EMPTY) == []
 
 
 @pytest.mark.parametrize(
     "state",
     [
         {},
-        {"version": 1, "open": [], "heard": []},
-        {"version": 2, "open": 5, "heard": []},
-        {"version": 2, "open": [["ctr-low", "m", "1", "ctr", "", 0]], "heard": []},
-        {"version": 2, "open": [], "heard": [["m"]]},
+        EMPTY | {"version": 2},
+        EMPTY | {"open": 5},
+        EMPTY | {"open": [["ctr-low", "m", "1", "ctr", "", 0]]},
+        EMPTY | {"open": [["ctr-low", "m", "1", "ctr", "", False, 0, 9, 9, 0, 0]]},  # of what was never told
+        EMPTY | {"open": [["ctr-low", "m", "1", "ctr", "", False, 0, 9, 9, 0, -1]]},
+        EMPTY | {"told": [5]},
+        EMPTY | {"heard": [["m"]]},
+        EMPTY | {"expected": [["ctr-low"]]},
     ],
 )
 def test_a_damaged_state_is_a_store_error_and_changes_nothing(state: dict[str, Any]) -> None:

@@ -31,6 +31,9 @@ def test_latency_over_the_limit_for_five_minutes_and_back() -> None:
         "window_start": TEN_O_CLOCK + 4 * MINUTE,
         "window_end": TEN_O_CLOCK + 5 * MINUTE,
         "expression": "p95(latency) > 500ms",
+        "metric": "p95",
+        "comparison": ">",
+        "for_ms": 5 * MINUTE,
     }
     (resolved,) = alerts(book.observe(served(5, p95=200)))
     assert (resolved.alert_id, resolved.status) == (fired.alert_id, "resolved")

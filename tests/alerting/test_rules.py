@@ -13,6 +13,8 @@ from alerting.rules import DEFAULT_RULES, Rule, parse_rule
 from tables.errors import ConfigError
 from tests.alerting.samples import drifted, minute, served
 
+SQL = "SELECT model_id, 1.0 AS value FROM ctr WHERE age = 0"
+
 
 def a_rule(**keys: Any) -> Rule:
     return parse_rule({"name": "r", "expr": "ctr < 5%"} | keys)
@@ -30,8 +32,8 @@ def test_without_configuration_a_ctr_under_five_percent_for_two_minutes_is_major
         keep_firing_for_ms=60_000,
         settle_ms=60_000,
         severity="major",
-        model="*",
-        version="*",
+        model=("*",),
+        version=("*",),
     )
 
 
@@ -43,6 +45,8 @@ def test_without_configuration_a_ctr_under_five_percent_for_two_minutes_is_major
         ("latency-high", "major", served(0, p95=500), served(0, p95=501)),
         ("drift-severe", "minor", drifted(0, 0.199), drifted(0, 0.2)),
         ("drift-severe", "minor", drifted(0, 0.9, n=999), drifted(0, 0.9, feature="age", n=1000)),
+        ("gender-drift", "minor", drifted(0, 0.149), drifted(0, 0.15)),
+        ("many-errors", "major", served(0, requests=10**6, errors=100), served(0, requests=101, errors=101)),
     ],
 )
 def test_without_configuration_serving_and_drift_are_watched_too(
@@ -82,8 +86,8 @@ def test_every_key_has_its_place() -> None:
         settle_ms=0,
         minimum=2000,
         severity="critical",
-        model="search-*",
-        version="2*",
+        model=("search-*",),
+        version=("2*",),
         labels=(("area", "web"), ("team", "search")),
         owner="ann@example.com",
         runbook="https://wiki.example.com/ctr",
@@ -121,6 +125,13 @@ def test_every_key_has_its_place() -> None:
         ({"severity": "urgent"}, "rules[0].severity: expected critical, major or minor, got 'urgent'"),
         ({"severity": []}, "rules[0].severity: expected critical, major or minor"),
         ({"model": ""}, "rules[0].model: expected a glob"),
+        ({"model": []}, "rules[0].model: expected 1 to 100 globs, got 0"),
+        ({"model": ["home", 5]}, "rules[0].model[1]: expected text (put it in quotes), got 5"),
+        ({"no_data": "30s"}, "rules[0].no_data: expected 1m to 1d, got '30s'"),
+        ({"no_data": "2d"}, "rules[0].no_data: expected 1m to 1d, got '2d'"),
+        ({"summary": "{{ nobody }}"}, "rules[0].summary: line 1 of the template: unknown name 'nobody'"),
+        ({"lookback": "5m"}, "rules[0].lookback: expected in rules with sql only"),
+        ({"sql": SQL}, "rules[0]: expected either expr or sql, got both"),
         ({"version": 3}, "rules[0].version: expected text (put it in quotes), got 3"),
         ({"labels": ["a"]}, "rules[0].labels: expected a mapping"),
         ({"labels": {"tier": 1}}, "rules[0].labels.tier: expected text"),
@@ -131,6 +142,37 @@ def test_every_key_has_its_place() -> None:
 def test_a_mistake_is_named_with_its_field_and_what_was_expected(keys: dict[Any, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(complaint)):
         parse_rule({"name": "r", "expr": "ctr < 5%"} | keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({"min_n": 5}, "rules[0].min_n: expected in the query, such as WHERE impressions >= 500"),
+        ({"min_impressions": 5}, "rules[0].min_impressions: expected in the query"),
+        ({"no_data": "5m"}, "rules[0].no_data: expected in a rule with expr"),
+        ({"lookback": "90s"}, "rules[0].lookback: expected whole minutes from 1m to 6h, got '90s'"),
+        ({"lookback": "1d"}, "rules[0].lookback: expected whole minutes from 1m to 6h, got '1d'"),
+        ({"sql": 5}, "rules[0].sql: expected text"),
+    ],
+)
+def test_mistakes_of_a_query(keys: dict[Any, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        parse_rule({"name": "r", "sql": SQL} | keys)
+
+
+def test_a_query_is_a_rule_of_a_kind_of_its_own() -> None:
+    rule = parse_rule({"name": "r", "sql": SQL, "lookback": "30m", "model": ["home", "search-*"], "severity": "minor"})
+    assert rule.query is not None
+    assert (rule.kind, rule.metric, rule.query.text, rule.expression) == ("sql", "sql", SQL, SQL)
+    assert (rule.lookback_ms, rule.settle_ms, rule.threshold) == (1_800_000, 60_000, 0)
+    assert [rule.selects(model, "3", "any feature") for model in ("home", "search-web", "cart")] == [True, True, False]
+
+
+def test_a_summary_is_a_template_and_rules_are_compared_by_its_source() -> None:
+    rule = a_rule(summary="{{ model_id }} is down")
+    assert rule.template is not None
+    assert rule.template.render({"model_id": "home"}) == "home is down"
+    assert rule == a_rule(summary="{{ model_id }} is down") != a_rule(summary="{{ model_id }} is up")
 
 
 @pytest.mark.parametrize(("missing"), ["name", "expr"])
@@ -158,6 +200,7 @@ def test_a_rule_is_a_mapping(entry: object) -> None:
 )
 def test_globs_select_models_and_versions(model: str, version: str, selected: bool) -> None:
     assert a_rule(model="search-*", version="2*").selects(model, version) is selected
+    assert a_rule(model=["cart", "search-*"], version=["9", "2*"]).selects(model, version) is selected
 
 
 @pytest.mark.parametrize(

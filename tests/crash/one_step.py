@@ -114,7 +114,7 @@ class SteppedWorker:
         )
         windows = WindowsSetting(
             policy,
-            (),
+            lambda: (),
             TOPICS.partials,
             WINDOWS,
             ALERTS,

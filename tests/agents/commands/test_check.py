@@ -21,8 +21,8 @@ def test_a_good_configuration_is_one_line(
     )
     assert main(["check", str(file)]) == 0
     assert capsys.readouterr() == (
-        "ok: 2 rules, 1 channel (terminal), group tidemark, broker kafka://k1:9092,k2:9092, "
-        "store redis://localhost:6379/0\n",
+        "ok: 2 rules (2 major), 1 channel (terminal), 1 receiver (everybody), group tidemark, "
+        "broker kafka://k1:9092,k2:9092, store redis://localhost:6379/0\n",
         "",
     )
 
@@ -37,7 +37,7 @@ def test_rules_of_every_kind_are_known(tmp_path: Path, capsys: pytest.CaptureFix
         "  - {name: d, expr: drift(gender) >= minor}\n"
     )
     assert main(["check", str(file)]) == 0
-    assert capsys.readouterr().out.startswith("ok: 4 rules, ")
+    assert capsys.readouterr().out == "ok: 4 rules (4 major)\n"
 
 
 def test_a_mistake_in_a_rule_is_told_with_its_line_and_what_was_meant(
@@ -59,6 +59,52 @@ def test_a_mistake_in_a_rule_is_told_with_its_line_and_what_was_meant(
     assert f"{file}:4: rules[1].expr: unknown metric 'PSI'" in metric
     assert metric.endswith("(did you mean 'psi'?)")
     assert f"{file}:7: rules[2].min_impressions: expected min_n instead" in minimum
+
+
+def test_what_there_is_to_tell_people(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEMARK_HASH_KEY", "0123456789abcdef")
+    monkeypatch.setenv("HOOK", "http://127.0.0.1:9/hook")
+    file = tmp_path / "t.yaml"
+    file.write_text(
+        "rules: []\n"
+        "channels:\n"
+        "  - {type: webhook, name: one, url_env: HOOK}\n"
+        "  - {type: webhook, name: two, url_env: HOOK}\n"
+        "  - {type: alertmanager, name: am, url_env: HOOK}\n"
+        "alerting:\n"
+        "  receivers: {ops: {channels: [one, two, am]}}\n"
+        "  route: {notify: [ops]}\n"
+        "  escalations: {page: [{notify: [ops]}]}\n"
+    )
+    assert main(["check", str(file)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(
+        "ok: 0 rules, 3 channels (alertmanager, webhook), 1 receiver (ops), 1 escalation (page), group tidemark, "
+    )
+
+
+def test_a_file_of_rules_alone_is_checked_as_such(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEMARK_BROKER", "nonsense")
+    monkeypatch.delenv("TIDEMARK_HASH_KEY", raising=False)
+    file = tmp_path / "rules.yaml"
+    file.write_text(
+        "rules:\n"
+        "  - {name: a, expr: error_rate > 5%, severity: critical}\n"
+        "  - {name: b, expr: ctr < 1%}\n"
+        "  - name: c\n"
+        "    sql: SELECT model_id, clicks AS value FROM ctr\n"
+    )
+    assert main(["check", str(file)]) == 0
+    assert capsys.readouterr() == ("ok: 3 rules (1 critical, 2 major)\n", "")
+    file.write_text("rules:\n  - name: c\n    sql: |\n      SELECT model_id,\n        oops AS value\n      FROM ctr\n")
+    assert main(["check", str(file)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"tidemark: error: {file}:5: rules[0].sql: ")
 
 
 def test_a_missing_hash_key_is_a_warning(

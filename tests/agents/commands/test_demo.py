@@ -157,3 +157,24 @@ def test_wrong_usage_is_one_line_and_status_2(
     assert main(["demo", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_alerts_are_the_same_bytes_every_time(folder: Path) -> None:
+    """The case study: what fires, with its numbers and its causes, in two runs at another pace."""
+
+    def alerts_of(speed: str, seconds: str) -> list[str]:
+        with start([*TIDEMARK, "demo", "--speed", speed, "--seconds", seconds], folder) as demo:
+            assert demo.process.wait(200) == 0
+        lines = demo.said.splitlines()
+        begin = [place for place, line in enumerate(lines) if "FIRING" in line or "RESOLVED" in line]
+        return [line for place in begin for line in lines[place : place + 4] if not re.match(r"\d\d:\d\d UTC", line)]
+
+    first, second = alerts_of("30", "50"), alerts_of("20", "70")
+    fired = next(place for place, line in enumerate(first) if "FIRING" in line)
+    assert "CTR of recommender-home v3 is 4.0 %, below 5 %" in first[fired]
+    assert any("new_user true 20 % -> 49 %" in line for line in first)
+    shared = min(len(first), len(second))
+    assert shared >= 6
+    assert first[:shared] == second[:shared]

@@ -21,10 +21,10 @@ from deploy.stack import KafkaCluster
 DAY_MS = 86_400_000
 
 
-def test_create_makes_all_nine_once(shop: Path, topic_prefix: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_create_makes_all_ten_once(shop: Path, topic_prefix: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["topics", "create", "--config", str(shop)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "9 created, 0 there before"
+    assert lines[-1] == "10 created, 0 there before"
     assert f"created {topic_prefix}impressions" in lines
 
     assert main(["topics", "create", "--config", str(shop)]) == 0
@@ -38,7 +38,7 @@ def test_what_exists_keeps_its_partitions(
 ) -> None:
     kafka.create_topics({f"{topic_prefix}inferences": 7})
     created = asyncio.run(prepare_topics(load_config(shop, {})))
-    assert len(created) == 8
+    assert len(created) == 9
     assert f"{topic_prefix}inferences" not in created
 
     main(["topics", "list", "--config", str(shop)])
@@ -54,7 +54,7 @@ def test_workers_that_start_together_may_create_together(shop: Path) -> None:
         return list(await asyncio.gather(prepare_topics(config), prepare_topics(config)))
 
     one, other = asyncio.run(both())
-    assert len({*one, *other}) == len(one) + len(other) == 9
+    assert len({*one, *other}) == len(one) + len(other) == 10
 
 
 def test_what_tidemark_writes_is_kept_for_a_known_time(shop: Path, kafka: KafkaCluster, topic_prefix: str) -> None:
@@ -107,7 +107,7 @@ def test_check_wants_impressions_and_clicks_to_have_the_same_partitions(
     assert captured.out == ""
     lines = captured.err.splitlines()
     assert f"tidemark: error: topic {topic_prefix}outcomes is missing" in lines
-    assert len(lines) == 7 + 1
+    assert len(lines) == 8 + 1
     assert lines[-1].startswith(
         f"tidemark: error: topics {topic_prefix}impressions and {topic_prefix}clicks have 3 and 5 partitions"
     )

@@ -243,6 +243,7 @@ async def test_at_end_is_asked_of_the_broker_now(
     await asyncio.sleep(FETCH_TIMEOUT_S + 0.1)  # lets the fetch that is under way end
     await broker.produce(clicks, numbered(3, 1))
     assert await member.kept.at_end([clicks, impressions]) == {impressions}
+    assert await member.kept.end_offsets([clicks, impressions]) == {clicks: 4, impressions: 0}
     assert len(member.offsets(clicks)) == 3
 
     member.kept.stalled = False

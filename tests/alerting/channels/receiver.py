@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,11 +23,17 @@ class Received:
 
 @dataclass
 class Receiver:
-    """What came in, and the answers still to give; when those run out, all is well (204)."""
+    """What came in, and the answers still to give; when those run out, `otherwise`: all is well."""
 
     url: str = ""
+    """With the path `/hook`."""
+    otherwise: Answer = field(default_factory=lambda: status(204))
     received: list[Received] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+
+    @property
+    def base_url(self) -> str:
+        return self.url.removesuffix("/hook")
 
     def answer(self, *answers: Answer | int) -> None:
         self.answers += [status(given) if isinstance(given, int) else given for given in answers]
@@ -34,7 +41,7 @@ class Receiver:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         self.received.append(Received(request.method, request.path_qs, dict(request.headers), body))
-        return await (self.answers.pop(0) if self.answers else status(204))(request)
+        return await (self.answers.pop(0) if self.answers else self.otherwise)(request)
 
 
 def status(code: int, text: str = "", **headers: str) -> Answer:
@@ -43,6 +50,17 @@ def status(code: int, text: str = "", **headers: str) -> Answer:
         return web.Response(status=code, text=text or None, headers=named)
 
     return answer
+
+
+def told(content: object, code: int = 200, **headers: str) -> Answer:
+    """JSON, as services answer that tell their errors in the body."""
+    return status(code, json.dumps(content), **headers)
+
+
+async def echo(request: web.Request) -> web.StreamResponse:
+    """A refusal that quotes all of the request."""
+    quoted = f"{request.path_qs} {request.rel_url.human_repr()} {dict(request.headers)} {await request.text()}"
+    return web.Response(status=400, text=quoted)
 
 
 async def hang(request: web.Request) -> web.StreamResponse:
@@ -74,7 +92,7 @@ async def receiving() -> AsyncIterator[Receiver]:
     receiver = Receiver()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", receiver.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.01)
+    runner = web.AppRunner(app, shutdown_timeout=0.01, access_log=None)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)

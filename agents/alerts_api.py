@@ -1,0 +1,248 @@
+"""Alerts and silences over HTTP: the API of the contract, and the pages behind the signed links in messages."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import orjson
+from aiohttp import web
+
+from agents.desk_commands import Acknowledge, Command, EndSilence, PutSilence, encode_command
+from agents.desk_view import DeskView
+from agents.partition_state import Outgoing
+from agents.problem import Problem
+from agents.publisher import Publisher
+from alerting.alert import SEVERITIES, printable
+from alerting.desk import IncidentView
+from alerting.durations import parse_duration
+from alerting.silences import Silence
+from tables.errors import BrokerUnavailable, ConfigError, StoreError
+
+SEEN_WITHIN_S: Final = 5.0
+"""A command is in the checkpoints after a round of the alerts agent; whoever asked is told so."""
+LOOK_EVERY_S: Final = 0.1
+BODY_BYTES: Final = 64 * 1024
+DEFAULT_SILENCE: Final = "1h"
+NOBODY: Final = "unknown"
+
+T = TypeVar("T")
+
+
+class AlertsApi:
+    """GET /api/v1/alerts, POST /api/v1/alerts/{id}/ack, GET, POST and DELETE /api/v1/silences."""
+
+    def __init__(
+        self,
+        view: DeskView,
+        publisher: Publisher,
+        topic: str,
+        partitions: Callable[[], int],
+        now_ms: Callable[[], int],
+    ) -> None:
+        """`topic`: of the commands; `partitions`: how many it has."""
+        self._view = view
+        self._publisher = publisher
+        self._topic = topic
+        self._partitions = partitions
+        self._now_ms = now_ms
+
+    def routes(self) -> list[web.RouteDef]:
+        """To be served."""
+        return [
+            web.get("/api/v1/alerts", self._list),
+            web.post("/api/v1/alerts/{id}/ack", self._ack),
+            web.get("/api/v1/silences", self._list_silences),
+            web.post("/api/v1/silences", self._post_silence),
+            web.delete("/api/v1/silences", self._delete_silence),
+            web.delete("/api/v1/silences/{id}", self._delete_silence),
+        ]
+
+    # -- what is done, for the routes here and for signed links
+
+    async def incident(self, alert_id: str) -> IncidentView | None:
+        """One incident. Raises Problem."""
+        return await self._asking(self._view.incident(alert_id))
+
+    async def acknowledge(self, alert_id: str, by: str, comment: str = "") -> IncidentView:
+        """Acknowledge an incident, and return it once that is written down. Raises Problem."""
+        known = await self.incident(alert_id)
+        if known is None:
+            raise Problem(404, "no such alert", f"no open alert has the id {printable(alert_id, 40)}")
+        if known.status != "firing":
+            return known
+        await self._command(Acknowledge(alert_id, by, comment))
+
+        async def is_acknowledged() -> IncidentView | None:
+            now = await self._view.incident(alert_id)
+            # One that is over meanwhile is no longer held, and needs nobody any more.
+            return known if now is None else now if now.status != "firing" else None
+
+        return await self._seen(is_acknowledged)
+
+    async def silence(self, silence: Silence) -> Silence:
+        """Put a silence, and return it once that is written down. Raises Problem."""
+        await self._command(PutSilence(silence.to_json()))
+
+        async def is_there() -> Silence | None:
+            return next((each for each in await self._view.silences() if each.id == silence.id), None)
+
+        return await self._seen(is_there)
+
+    # -- the routes
+
+    async def _list(self, request: web.Request) -> web.Response:
+        status, severity = request.query.get("status"), request.query.get("severity")
+        if status not in (None, "firing", "acknowledged", "resolved"):
+            raise Problem(400, "bad status", f"expected firing, acknowledged or resolved, got {printable(status, 40)}")
+        if severity is not None and severity not in SEVERITIES:
+            raise Problem(400, "bad severity", f"expected {', '.join(SEVERITIES)}, got {printable(severity, 40)}")
+        model = request.query.get("model_id")
+        found = [
+            incident_json(each)
+            for each in await self._asking(self._view.incidents())
+            if (status is None or each.status == status)
+            and (severity is None or each.alert.severity == severity)
+            and (model is None or each.alert.model_id == model)
+        ]
+        return _json({"alerts": found})
+
+    async def _ack(self, request: web.Request) -> web.Response:
+        _refuse_other_sites(request)
+        body = await _body(request)
+        by, comment = _text(body, "by", NOBODY), _text(body, "comment", "")
+        return _json(incident_json(await self.acknowledge(request.match_info["id"], by, comment)))
+
+    async def _list_silences(self, _: web.Request) -> web.Response:
+        return _json({"silences": [each.to_json() for each in await self._asking(self._view.silences())]})
+
+    async def _post_silence(self, request: web.Request) -> web.Response:
+        _refuse_other_sites(request)
+        body = await _body(request)
+        now = self._now_ms()
+        try:
+            silence = silence_of(body, now)
+        except ConfigError as error:
+            raise Problem(400, "bad silence", str(error)) from error
+        return _json((await self.silence(silence)).to_json(), status=201)
+
+    async def _delete_silence(self, request: web.Request) -> web.Response:
+        _refuse_other_sites(request)
+        silence_id = request.match_info.get("id") or request.query.get("id", "")
+        if not silence_id:
+            raise Problem(400, "no id", "expected DELETE /api/v1/silences/{id}")
+        if all(each.id != silence_id for each in await self._asking(self._view.silences())):
+            raise Problem(404, "no such silence", f"no silence has the id {printable(silence_id, 40)}")
+        await self._command(EndSilence(silence_id))
+
+        async def is_gone() -> bool | None:
+            return True if all(each.id != silence_id for each in await self._view.silences()) else None
+
+        await self._seen(is_gone)
+        return web.Response(status=204)
+
+    # -- inside
+
+    async def _command(self, command: Command) -> None:
+        data = encode_command(command)
+        await self._asking(
+            self._publisher.publish(
+                [Outgoing(self._topic, None, data, partition) for partition in range(self._count_partitions())]
+            )
+        )
+
+    def _count_partitions(self) -> int:
+        try:
+            return self._partitions()
+        except BrokerUnavailable as error:
+            raise Problem(503, "broker unavailable", str(error)) from error
+
+    async def _asking(self, answer: Awaitable[T]) -> T:
+        try:
+            return await answer
+        except BrokerUnavailable as error:
+            raise Problem(503, "broker unavailable", str(error)) from error
+        except StoreError as error:
+            raise Problem(503, "store unavailable", str(error)) from error
+
+    async def _seen(self, look: Callable[[], Awaitable[T | None]]) -> T:
+        """What `look` finds, as soon as it does."""
+        try:
+            async with asyncio.timeout(SEEN_WITHIN_S):
+                while (found := await self._asking(look())) is None:  # noqa: ASYNC110 - a checkpoint tells nobody
+                    await asyncio.sleep(LOOK_EVERY_S)
+                return found
+        except TimeoutError:
+            raise Problem(
+                504,
+                "not confirmed yet",
+                f"written down, but no worker has carried it out within {SEEN_WITHIN_S:g} s; look again in a moment",
+            ) from None
+
+
+def silence_of(body: dict[str, Any], now_ms: int) -> Silence:
+    """A silence as somebody posts it: `matchers`, and `ends_at` or a `duration`; the rest has defaults.
+
+    Raises ConfigError, which names the field.
+    """
+    given = {name: value for name, value in body.items() if value is not None}
+    starts_at = given.setdefault("starts_at", now_ms)
+    if "ends_at" not in given and isinstance(starts_at, int):
+        given["ends_at"] = starts_at + parse_duration(given.pop("duration", DEFAULT_SILENCE), "duration")
+    given.setdefault("created_by", NOBODY)
+    return Silence.from_json({**given, "id": secrets.token_hex(8), "created_at": now_ms})
+
+
+def incident_json(incident: IncidentView) -> dict[str, Any]:
+    """An alert as the contract has it, and beside it what the desk knows."""
+    body: dict[str, Any] = orjson.loads(incident.alert.to_json())
+    return {
+        **body,
+        "status": incident.status,
+        "acknowledged_by": incident.acked_by,
+        "acknowledged_at": incident.acked_at,
+        "comment": incident.comment,
+        "silenced_by": incident.silenced_by,
+        "inhibited_by": incident.inhibited_by,
+        "muted_by": incident.muted_by,
+        "flapping": incident.is_held,
+        "escalation": incident.escalation,
+        "next_step": incident.step,
+        "next_step_at": incident.next_step_at,
+        "channels": incident.channels,
+    }
+
+
+def _json(body: object, status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    data = bytearray()
+    async for part in request.content.iter_any():
+        data += part
+        if len(data) > BODY_BYTES:
+            raise Problem(413, "too large", f"expected at most {BODY_BYTES} bytes")
+    try:
+        body = orjson.loads(data) if data.strip() else {}
+    except orjson.JSONDecodeError as error:
+        raise Problem(400, "not JSON", f"expected a JSON object: {error}") from error
+    if not isinstance(body, dict):
+        raise Problem(400, "not an object", "expected a JSON object")
+    return body
+
+
+def _text(body: dict[str, Any], name: str, default: str) -> str:
+    value = body.get(name, default)
+    if not isinstance(value, str) or len(value) > 500:
+        raise Problem(400, f"bad {name}", f"{name}: expected text of at most 500 characters")
+    return value or default
+
+
+def _refuse_other_sites(request: web.Request) -> None:
+    """A page of another site must not act through the browser of somebody who can reach this port."""
+    origin = request.headers.get("Origin")
+    if origin is not None and origin.partition("://")[2] != request.host:
+        raise Problem(403, "another site", "this request comes from a page of another site")

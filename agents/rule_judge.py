@@ -1,0 +1,299 @@
+"""What the rules make of the windows of one partition, and what SQL rules still have to be asked about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agents.metrics import Metrics
+from agents.partition_state import Outgoing
+from agents.window_readings import readings_of
+from alerting.alert import printable
+from alerting.decisions import Decision
+from alerting.incidents import IncidentBook
+from alerting.reading import Judged, Kind, SqlReading
+from alerting.rules import DEFAULT_SETTLE_MS, Rule
+from alerting.sql_engine import SqlAnswer
+from alerting.sql_query import SqlQuery
+from alerting.sql_tables import Payload, RowTables
+from tables.drift_windows import DriftWindows, Shift
+from tables.errors import StoreError
+from tables.feature_counts import FeatureCounts
+from tables.join_policy import WINDOW_MS, JoinPolicy
+from tables.models import Model
+from tables.watermark import END, UNKNOWN
+from tables.window_merge import Merged, WindowMerge
+
+KINDS: Final[tuple[Kind, ...]] = ("ctr", "serving", "drift")
+MOST_ASKED: Final = 60
+"""Minutes that SQL rules may be behind; older ones are left out and counted."""
+MOST_CAUSES: Final = 3
+CAUSES_FOR_MS: Final = 5 * WINDOW_MS
+"""A shift that was seen so long ago still explains what fires now."""
+
+Tap = Callable[[Decision, Judged | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSetting:
+    """What all partitions of a worker share."""
+
+    policy: JoinPolicy
+    rules: Callable[[], tuple[Rule, ...]]
+    alerts: str
+    metrics: Metrics
+    tap: Tap | None = None
+    """Told every decision, and the reading that it is about, where there is one."""
+
+
+class RuleJudge:
+    """The rules' side of one partition of the windows agent."""
+
+    def __init__(
+        self,
+        setting: JudgeSetting,
+        merges: Mapping[Kind, WindowMerge[Any]],
+        drift: DriftWindows,
+        watermark: Callable[[Kind], int],
+        slowest: Callable[[], int],
+    ) -> None:
+        """`watermark`: how far event time has come for a kind of rows; `slowest`: for all that are not silent."""
+        self._setting = setting
+        self._merges = merges
+        self._drift = drift
+        self._watermark = watermark
+        self._slowest = slowest
+        self._matured: dict[tuple[Kind, int], int] = {}
+        self._begin = min(merge.first_open for merge in merges.values())
+        self._causes: dict[Model, list[tuple[int, dict[str, Any]]]] = {}
+        self._sql_until = UNKNOWN
+        self._asked: list[int] = []
+        self._rows: RowTables | None = None
+        self._left_over: set[str] = set()
+        self.out: list[Outgoing] = []
+        """Alerts to be told."""
+        self.book = IncidentBook(setting.rules(), self._likely_causes)
+        self._follow_rules()
+
+    def judge(self) -> None:
+        """Judge what has come of age."""
+        # Drift first: it explains what else fires in the same window.
+        for (kind, settle), since in sorted(self._matured.items(), key=lambda item: item[0][0] != "drift"):
+            windows, until = self._merges[kind].mature(self._watermark(kind), settle, since)
+            self._matured[kind, settle] = until
+            if until == since:
+                continue
+            is_standard = settle == settled_ms(self._setting.policy, DEFAULT_SETTLE_MS[kind])
+            if is_standard and kind == "drift":
+                self._note_shifts(windows)
+            for reading in readings_of(kind, windows, self._drift):
+                if is_standard and self._rows is not None:
+                    self._rows.put(reading)
+                for delay in self._delays(kind, settle):
+                    self._take(self.book.observe(reading, delay), reading)
+            for delay in self._delays(kind, settle):
+                self._take(self.book.observe_time(kind, until, delay), None)
+        self._ask()
+
+    def replace_rules(self, at_ms: int) -> None:
+        """Go on under the rules that hold now; `at_ms`: event time."""
+        self._take(self.book.replace_rules(self._setting.rules(), at_ms), None)
+        self._follow_rules()
+
+    # -- SQL rules
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether there is a minute that the SQL rules have not been asked about."""
+        return bool(self._asked)
+
+    def question(self) -> tuple[int, dict[str, SqlQuery], Payload] | None:
+        """The oldest such minute, the queries by rule, and the rows that they see; None where there is none."""
+        queries = {rule.name: rule.query for rule in self.book.rules if rule.query is not None}
+        if not self._asked or not queries or self._rows is None:
+            self._asked.clear()
+            return None
+        return self._asked[0], queries, self._rows.at(self._asked[0])
+
+    def answer(self, minute_ms: int, answers: Mapping[str, SqlAnswer]) -> None:
+        """Take in what the queries returned for a minute, unless that has been done already."""
+        if not self._asked or self._asked[0] != minute_ms:
+            return
+        del self._asked[0]
+        names = {rule.name for rule in self.book.rules if rule.query is not None}
+        for name, answer in answers.items():
+            outcome = "answered" if answer.failure is None else answer.failure.value
+            self._setting.metrics.sql_answers.labels(name, outcome).inc()
+            if name not in names or answer.failure is not None:
+                continue
+            end = minute_ms + WINDOW_MS
+            readings = [
+                SqlReading(
+                    model_id=row.model_id,
+                    model_version=row.model_version,
+                    feature=row.feature,
+                    window_start=minute_ms,
+                    window_end=end,
+                    value=row.value,
+                    threshold=row.threshold,
+                    numbers=row.numbers,
+                )
+                for row in answer.rows
+                if row.value is not None
+            ]
+            self._take(self.book.observe_sql(name, readings, minute_ms, end), None)
+
+    # -- checkpoints
+
+    def state(self) -> dict[str, Any]:
+        """The small part of the state, msgpack-able; the rest travels in the chunks of `take_changes`."""
+        return {
+            "book": self.book.state(),
+            "asked": list(self._asked),  # an answer may come before this is saved
+            "sql_until": self._sql_until,
+            "causes": [(*model, causes) for model, causes in self._causes.items()],
+        }
+
+    def time(self) -> list[tuple[Kind, int, int]]:
+        """What cannot be rebuilt by reading again: (kind, delay, windows up to it were judged)."""
+        return [(*wait, until) for wait, until in self._matured.items()]
+
+    def take_changes(self) -> tuple[dict[str, bytes], set[str]]:
+        """Chunks to append and to drop in a checkpoint."""
+        append, drop = self.book.history.take_changes()
+        if self._rows is not None:
+            more, gone = self._rows.take_changes()
+            append, drop = append | more, drop | gone
+        drop, self._left_over = drop | self._left_over, set()
+        return append, drop
+
+    def restore(self, state: Mapping[str, Any], time: Iterable[Any], chunks: Mapping[str, bytes]) -> None:
+        """Continue from a checkpoint. Raises ValueError or KeyError where it is of another version."""
+        try:
+            self._take(self.book.restore(state["book"]), None)
+        except StoreError as error:
+            raise ValueError(f"incidents of another version: {error}") from error
+        self.book.history.restore(chunks)
+        rows = RowTables() if self._rows is None else self._rows
+        rows.restore(chunks)
+        if self._rows is None:
+            self._throw_away(rows)
+        self._asked = list(state["asked"])
+        self._sql_until = UNKNOWN if self._rows is None else state["sql_until"]
+        self._causes = {
+            (model_id, version): [(end, dict(cause)) for end, cause in causes]
+            for model_id, version, causes in state["causes"]
+        }
+        self.restore_time(time)
+
+    def restore_time(self, time: Iterable[Any]) -> None:
+        """Continue from `time`."""
+        for kind, settle, until in time:
+            if (kind, settle) in self._matured:
+                self._matured[kind, settle] = until
+
+    # -- inside
+
+    def _follow_rules(self) -> None:
+        policy, rules = self._setting.policy, self.book.rules
+        waits: set[tuple[Kind, int]] = {
+            (rule.kind, settled_ms(policy, rule.settle_ms)) for rule in rules if rule.kind != "sql"
+        }
+        # What SQL rules and causes look at is judged at the standard ages, whether or not a rule is.
+        waits |= {(kind, settled_ms(policy, DEFAULT_SETTLE_MS[kind])) for kind in KINDS}
+        begin = max(self._matured.values(), default=self._begin)
+        self._matured = {wait: self._matured.get(wait, begin) for wait in sorted(waits)}
+        for kind, merge in self._merges.items():
+            merge.settles = {settle for its_kind, settle in waits if its_kind == kind}
+        lookbacks = [rule.lookback_ms for rule in rules if rule.kind == "sql"]
+        if not lookbacks:
+            if self._rows is not None:
+                self._throw_away(self._rows)
+            self._rows = None
+            self._asked.clear()
+            self._sql_until = UNKNOWN
+        elif self._rows is None:
+            self._rows = RowTables(max(lookbacks))
+        else:
+            self._rows.lookback_ms = max(lookbacks)
+
+    def _throw_away(self, rows: RowTables) -> None:
+        """Have the chunks of rows that nobody asks about any more dropped from the store."""
+        rows.forget(END)
+        self._left_over |= rows.take_changes()[1]
+
+    def _delays(self, kind: Kind, settle: int) -> list[int]:
+        """The delays of rules that are judged at this age."""
+        policy = self._setting.policy
+        delays = {rule.settle_ms for rule in self.book.rules if rule.kind == kind}
+        return sorted(delay for delay in delays if settled_ms(policy, delay) == settle)
+
+    def _ask(self) -> None:
+        """Note the minutes of which all rows are there now."""
+        if self._rows is None or self._rows.oldest is None or self._rows.newest is None:
+            return
+        settles = [DEFAULT_SETTLE_MS["sql"], *(rule.settle_ms for rule in self.book.rules if rule.kind == "sql")]
+        aged = self._slowest() - settled_ms(self._setting.policy, max(settles))
+        until = aged // WINDOW_MS * WINDOW_MS
+        if aged > END // 2:
+            # A replay is over: time is at its end, and there are no minutes there.
+            until = self._rows.newest + WINDOW_MS
+        first = self._rows.oldest if self._sql_until == UNKNOWN else self._sql_until
+        if until <= first:
+            return
+        self._asked += range(max(first, until - MOST_ASKED * WINDOW_MS), until, WINDOW_MS)
+        del self._asked[:-MOST_ASKED]
+        self._sql_until = until
+        self._rows.forget(min(self._asked) - self._rows.lookback_ms)
+
+    def _note_shifts(self, windows: Iterable[Merged[FeatureCounts]]) -> None:
+        for merged in windows:
+            known = [each for each in self._causes.get(merged.model, []) if merged.window_end - each[0] < CAUSES_FOR_MS]
+            known += [(merged.window_end, _cause(shift)) for shift in self._drift.shifts(merged)]
+            if known:
+                self._causes[merged.model] = known
+            else:
+                self._causes.pop(merged.model, None)
+
+    def _likely_causes(self, reading: Judged) -> tuple[Mapping[str, Any], ...]:
+        """The features that had shifted most, as it was known for the window's end or shortly before."""
+        if reading.kind == "drift":
+            return ()
+        known = self._causes.get((reading.model_id, reading.model_version), [])
+        ends = [end for end, _ in known if 0 <= reading.window_end - end < CAUSES_FOR_MS]
+        found = [cause for end, cause in known if ends and end == max(ends)]
+        return tuple(sorted(found, key=lambda cause: (-cause["psi"], cause["feature"]))[:MOST_CAUSES])
+
+    def _take(self, decisions: Iterable[Decision], reading: Judged | None) -> None:
+        for decision in decisions:
+            self._setting.metrics.decisions.labels(decision.rule, decision.reason.value).inc()
+            if self._setting.tap is not None:
+                self._setting.tap(decision, reading)
+            if decision.alert is not None:
+                alert = decision.alert
+                self.out.append(Outgoing(self._setting.alerts, alert.model_id.encode(), alert.to_json()))
+                self._setting.metrics.alerts.labels(alert.severity, alert.status).inc()
+
+
+def _cause(shift: Shift) -> dict[str, Any]:
+    """E.g. `new_user true 20 % -> 50 %, PSI 0.40 (severe)`."""
+    psi = shift.psi
+    what = f"{printable(shift.feature, 60)} {printable(shift.bin, 60)}"
+    shares = f"{shift.reference_share * 100:.0f} % -> {shift.share * 100:.0f} %"
+    return {
+        "kind": "drift",
+        "text": f"{what} {shares}, PSI {psi.value:.2f} ({psi.level})",
+        "feature": shift.feature,
+        "bin": shift.bin,
+        "reference_share": round(shift.reference_share, 4),
+        "share": round(shift.share, 4),
+        "psi": round(psi.value, 4),
+        "level": psi.level,
+        "n": psi.n,
+    }
+
+
+def settled_ms(policy: JoinPolicy, settle_ms: int) -> int:
+    """How long after its end a window is judged: what is final does not change, however long a rule would wait."""
+    return min(settle_ms, policy.attribution_ms)

@@ -1,0 +1,86 @@
+"""Rules as people read them: the condition in words, its values with their units, what it is about."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from alerting.alert import SEVERITIES, printable
+from alerting.durations import say_duration
+from alerting.expressions import DEFAULT_OVER_MS, Comparison
+from alerting.metrics import DROP, LEVEL, METRICS, RISE, Unit
+from alerting.reading import LEVELS
+from alerting.rules import Rule
+
+_WORDS: Final[dict[Comparison, str]] = {"<": "below", "<=": "at or below", ">": "above", ">=": "at or above"}
+_TEXT: Final = 60
+_MOST_DECIMALS: Final = 6
+
+
+def condition_of(rule: Rule) -> str:
+    """E.g. `CTR below 5 %`, `drop of P95 latency against 1 d before above 10 %`; of a query how it begins."""
+    if rule.query is not None:
+        return printable(" ".join(rule.expression.split()), _TEXT)
+    subject = METRICS[rule.metric].title
+    if rule.feature:
+        subject += " of every feature" if rule.feature == "*" else f" of {printable(rule.feature, _TEXT)}"
+    if (change := rule.change) is not None:
+        subject = f"{change.direction} of {subject} against {say_duration(change.vs_ms)} before"
+        if change.over_ms != DEFAULT_OVER_MS:
+            subject += f" over {say_duration(change.over_ms)}"
+    return f"{subject} {_WORDS[rule.comparison]} {_short(rule, rule.threshold)}"
+
+
+def value_of(rule: Rule, value: float | None) -> str:
+    """A value that the rule has judged, e.g. `4.1 %`; empty where there is none."""
+    unit = _unit(rule)
+    if value is None or not math.isfinite(value):
+        return ""
+    if unit is None:
+        return _trimmed(f"{value:,.3f}")
+    if unit is LEVEL:
+        return LEVELS[int(value)]
+    shown, limit, decimals = value * unit.scale, rule.threshold * unit.scale, unit.decimals
+    # "5.0 %" against 5 % would look like a mistake: show as many digits as tell the two apart.
+    while decimals < _MOST_DECIMALS and value != rule.threshold and round(shown, decimals) == round(limit, decimals):
+        decimals += 1
+    return f"{shown:,.{decimals}f}{unit.shown_as}"
+
+
+def selected_by(rule: Rule) -> str:
+    """The models and versions that it is about, e.g. `recommender-*, v3`; `all models`."""
+    models = ", ".join(printable(glob, _TEXT) for glob in rule.model)
+    versions = ", ".join(printable(glob, _TEXT) for glob in rule.version)
+    if rule.version == ("*",):
+        return "all models" if rule.model == ("*",) else models
+    return f"{models}; versions {versions}"
+
+
+def severities_of(rules: tuple[Rule, ...]) -> str:
+    """How many there are of each, from the most urgent: `1 critical, 2 major`."""
+    counts = {severity: sum(rule.severity == severity for rule in rules) for severity in SEVERITIES}
+    return ", ".join(f"{count} {severity}" for severity, count in counts.items() if count)
+
+
+def counted(number: int, noun: str) -> str:
+    """E.g. `1 rule`, `2,000 rules`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _unit(rule: Rule) -> Unit | None:
+    if rule.query is not None:
+        return None
+    if rule.change is None:
+        return METRICS[rule.metric].unit
+    return DROP if rule.change.direction == "drop" else RISE
+
+
+def _short(rule: Rule, value: float) -> str:
+    unit = _unit(rule)
+    if unit is None or unit is LEVEL:
+        return value_of(rule, value)
+    return _trimmed(f"{value * unit.scale:,.{_MOST_DECIMALS}f}") + unit.shown_as
+
+
+def _trimmed(number: str) -> str:
+    return number.rstrip("0").rstrip(".")

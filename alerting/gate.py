@@ -1,0 +1,34 @@
+"""What the notifier asks, and tells, whoever decided a notification: one gate for each held partition."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from alerting.notification import Notification
+from tables.checkpoint import Lease
+
+
+class Gate(Protocol):
+    """Stands between the state of a partition and the notifier; called in the event loop, must not block.
+
+    Of every notification that was submitted it hears one thing in the end: `sent`, `failed`, or it said itself (`trim`
+    gave None) that there is no need any more. It hears nothing more once it is given up or withdrawn. It always sees
+    the notification as it was submitted, whichever channel stood in.
+    """
+
+    @property
+    def lease(self) -> Lease:
+        """By which the ledger knows whether the partition has another owner by now."""
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the partition is somebody else's."""
+
+    def trim(self, notification: Notification) -> Notification | None:
+        """What of it is still worth saying: with fewer alerts, or None. Asked immediately before every attempt."""
+
+    def sent(self, notification: Notification) -> None:
+        """It is out, and the ledger knows."""
+
+    def failed(self, notification: Notification, reason: str) -> None:
+        """It is with the dead letters."""

@@ -1,0 +1,98 @@
+"""Links in messages that let whoever holds them acknowledge or silence one alert, for some time."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+import orjson
+
+from tables.errors import ConfigError, InputError
+
+Action = Literal["acknowledge", "silence"]
+
+#: Of the path, which proxies need to let through: `{base}/a/{token}`.
+PATH: Final = "/a/"
+_MAC_BYTES: Final = 16
+_LEAST_SECRET_BYTES: Final = 16
+_LONGEST_TOKEN: Final = 1024
+#: Part of what is signed: what the same secret signs elsewhere is no token, nor the one of another version.
+_PURPOSE: Final = b"tidemark-link-1\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a token allows until `expires_at` (milliseconds since the epoch)."""
+
+    action: Action
+    alert_id: str
+    minutes: int
+    """How long to silence; 0 otherwise."""
+    by: str
+    """For whom or where the link was made, such as a channel; may be empty."""
+    expires_at: int
+
+
+class LinkSigner:
+    """Makes links and reads them back, with one secret for all workers."""
+
+    def __init__(self, base_url: str, secret: str, ttl_ms: int, now: Callable[[], int]) -> None:
+        """`base_url` is where people reach a worker, `now` the time in milliseconds since the epoch.
+
+        Raises ConfigError for an address that is not http or https, a secret below 16 bytes, or a time below 1.
+        """
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ConfigError("links: expected an address such as https://tidemark.example.com")
+        if len(secret.encode()) < _LEAST_SECRET_BYTES:
+            raise ConfigError(f"links: expected a secret of at least {_LEAST_SECRET_BYTES} bytes, got a shorter one")
+        if ttl_ms < 1:
+            raise ConfigError(f"links: expected links that hold for some time, got {ttl_ms} ms")
+        self._base = base_url.rstrip("/")
+        self._secret = secret.encode()
+        self._ttl_ms = ttl_ms
+        self._now = now
+
+    def ack_url(self, alert_id: str, by: str = "") -> str:
+        """The address that acknowledges one alert."""
+        return self._url("acknowledge", alert_id, 0, by)
+
+    def silence_url(self, alert_id: str, minutes: int, by: str = "") -> str:
+        """The address that silences one alert for so long."""
+        return self._url("silence", alert_id, minutes, by)
+
+    def verify(self, token: str) -> Claim:
+        """What a token allows; raises InputError for one that is damaged, signed by another secret, or expired."""
+        # b64decode passes over what is not its alphabet, and over bits that no byte needs: only the one form that we
+        # write counts.
+        try:
+            data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)) if len(token) <= _LONGEST_TOKEN else b""
+        except ValueError:
+            data = b""
+        payload, mac = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
+        if not hmac.compare_digest(mac, self._mac(payload)) or _encoded(data) != token:
+            raise InputError("expected a link as it was sent, got one that is damaged or not ours")
+        try:
+            claim = Claim(*msgspec.json.decode(payload, type=tuple[Action, str, int, str, int]))
+        except msgspec.DecodeError as error:
+            raise InputError("expected a link of this version, got one of another") from error
+        if claim.expires_at <= self._now():
+            raise InputError("expected a link that is still valid, got one that has expired")
+        return claim
+
+    def _url(self, action: Action, alert_id: str, minutes: int, by: str) -> str:
+        payload = orjson.dumps([action, alert_id, minutes, by, self._now() + self._ttl_ms])
+        return f"{self._base}{PATH}{_encoded(payload + self._mac(payload))}"
+
+    def _mac(self, payload: bytes) -> bytes:
+        return hmac.new(self._secret, _PURPOSE + payload, hashlib.sha256).digest()[:_MAC_BYTES]
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,0 +1,1 @@
+"""tidemark beside Prometheus Alertmanager: the same alerts, the same configuration, the same receivers."""
