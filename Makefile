@@ -4,6 +4,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 BROKERS ?= 1
+JOBS ?= 2
 LOCK_FLAGS ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(LOCK_FLAGS)
 
@@ -32,8 +33,8 @@ stack-clean: .venv ## Stop them and remove their data
 # --- check
 
 .PHONY: test
-test: .venv ## Run the tests, with a real Redis and, where there is Java, a real Kafka
-	@$(BIN)/pytest
+test: .venv ## Run the tests, with a real Redis and, where there is Java, a real Kafka (JOBS=2 at a time)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 .PHONY: lint
 lint: .venv ## Check style and formatting
@@ -60,7 +61,7 @@ bench-full: .venv ## Run all: other frameworks, what cost grows with, restart, l
 .PHONY: docs
 docs: .venv ## Say where the documentation is, and check it where it can be checked
 	@ls README.md ARCHITECTURE.md docs/*.md 2>/dev/null || true
-	@if [ -f tests/test_readme.py ]; then $(BIN)/pytest tests/test_readme.py; fi
+	@$(BIN)/pytest tests/test_docs.py
 
 # --- maintain
 

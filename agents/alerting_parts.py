@@ -20,8 +20,8 @@ from agents.link_pages import LinkPages
 from agents.metrics import Metrics
 from agents.publisher import Publisher
 from agents.transports.consumer import BatchConsumer
-from alerting.notifier import LaneSettings, Notifier
-from alerting.policy import AlertingPolicy
+from alerting.desk.policy import AlertingPolicy
+from alerting.sending.notifier import LaneSettings, Notifier
 from alerting.signed_links import LinkSigner
 from tables.checkpoint import CheckpointStore
 from tables.memory_ledger import MemoryLedger

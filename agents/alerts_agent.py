@@ -16,9 +16,9 @@ from agents.custodian import Custodian, Held
 from agents.metrics import Metrics
 from agents.transports.consumer import BatchConsumer
 from alerting.alert import SEVERITIES, Severity, printable
+from alerting.desk.policy import AlertingPolicy
 from alerting.notification import Notification
-from alerting.notifier import Notifier
-from alerting.policy import AlertingPolicy
+from alerting.sending.notifier import Notifier
 from tables.checkpoint import Lease
 
 log = logging.getLogger("tidemark.alerts")
@@ -29,7 +29,7 @@ REST_SHARE = 4
 
 
 class PartitionGate:
-    """What the notifier asks about one held partition; see `alerting.notifier.Gate`."""
+    """What the notifier asks about one held partition; see `alerting.sending.notifier.Gate`."""
 
     def __init__(self, held: Held[AlertsState], metrics: Metrics) -> None:
         self.held = held

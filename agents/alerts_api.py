@@ -16,9 +16,9 @@ from agents.partition_state import Outgoing
 from agents.problem import Problem
 from agents.publisher import Publisher
 from alerting.alert import SEVERITIES, printable
-from alerting.desk import IncidentView
+from alerting.desk.desk import IncidentView
+from alerting.desk.silences import Silence
 from alerting.durations import parse_duration
-from alerting.silences import Silence
 from tables.errors import BrokerUnavailable, ConfigError, StoreError
 
 SEEN_WITHIN_S: Final = 5.0

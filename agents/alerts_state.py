@@ -16,10 +16,10 @@ from agents.metrics import Metrics
 from agents.partition_state import Changes, Outgoing, PartitionState
 from agents.transports.batch import Batch
 from alerting.alert import Alert, printable
-from alerting.desk import Decision, Desk, Reason
+from alerting.desk.desk import Decision, Desk, Reason
+from alerting.desk.policy import AlertingPolicy
+from alerting.desk.silences import Silence
 from alerting.notification import Notification
-from alerting.policy import AlertingPolicy
-from alerting.silences import Silence
 from tables.errors import ConfigError, InputError, StoreError
 
 log = logging.getLogger("tidemark.alerts")

@@ -31,7 +31,7 @@ from agents.schema import BatchSchema
 from agents.sql_judge import SqlJudge
 from agents.tidemark_app import TidemarkApp
 from agents.windows_state import WindowsSetting, WindowsState
-from alerting.sql_engine import SqlEngine
+from alerting.sql.engine import SqlEngine
 from tables.checkpoint import CheckpointStore
 from tables.redis_store import RedisStore
 from tables.redis_url import parse_store_url

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from agents.config import Config
 from agents.replay_input import Chunk
 from alerting.alert import Alert
-from alerting.decisions import Decision, Reason
-from alerting.reading import Judged
-from alerting.rules import Rule
+from alerting.rules.decisions import Decision, Reason
+from alerting.rules.reading import Judged
+from alerting.rules.rule import Rule
 
 if TYPE_CHECKING:
     from agents.replay import Output, Replay, Totals

@@ -22,7 +22,7 @@ from agents.backtest_text import (
 from agents.rule_words import condition_of, counted, value_of
 from agents.timeline import ticks
 from alerting.alert import printable
-from alerting.rules import Rule
+from alerting.rules.rule import Rule
 
 Across = Callable[[int], float]
 """Event time -> place from the left."""

@@ -13,9 +13,9 @@ from agents.backtest import Backtest, Firing, Series, Track
 from agents.rule_words import condition_of, counted, value_of
 from agents.timeline import DAY_MS, SEVERITY_STYLES, Bar, draw
 from alerting.alert import printable
-from alerting.decisions import Reason
 from alerting.durations import say_duration
-from alerting.rules import Rule
+from alerting.rules.decisions import Reason
+from alerting.rules.rule import Rule
 
 MOST_QUIET: Final = 10
 """Models of a rule that never fired for them."""

@@ -38,8 +38,8 @@ from agents.config_sections import (
     WebConfig,
 )
 from agents.rules_file import read_rules, read_rules_file
-from alerting.policy import AlertingPolicy
-from alerting.rules import DEFAULT_RULES, Rule
+from alerting.desk.policy import AlertingPolicy
+from alerting.rules.rule import DEFAULT_RULES, Rule
 from tables.errors import ConfigError
 from tables.join_policy import JoinPolicy
 from tables.redis_url import parse_store_url

@@ -19,9 +19,9 @@ from agents.config_on_call import (
     read_rotations,
     targets_of,
 )
-from alerting.calendars import Calendar
-from alerting.matchers import Matcher, parse_matchers
-from alerting.policy import (
+from alerting.desk.calendars import Calendar
+from alerting.desk.matchers import Matcher, parse_matchers
+from alerting.desk.policy import (
     DEFAULT_INHIBITION,
     HOUR_MS,
     ON_CALL,

@@ -26,7 +26,7 @@ from alerting.channels.email import TLS, Tls, is_loopback
 from alerting.channels.webhook import FORMATS, Format
 from alerting.durations import parse_duration
 from alerting.message import LOCALES, Locale
-from alerting.template_filters import zone_of
+from alerting.texts.template_filters import zone_of
 from tables.errors import ConfigError
 
 __all__ = ["CHANNEL_TYPES", "DEFAULT_CHANNELS", "ChannelConfig", "EmailConfig", "read_channels"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from agents import config_values as values
 from agents.config_file import Converter, Section, show
 from alerting.alert import printable
-from alerting.calendars import (
+from alerting.desk.calendars import (
     UTC,
     Calendar,
     Interval,
@@ -20,10 +20,10 @@ from alerting.calendars import (
     parse_weekdays,
     parse_years,
 )
-from alerting.escalation import MOST_REPEATS, chain_of
-from alerting.expressions import did_you_mean
-from alerting.policy import HOUR_MS, ON_CALL, OWNER, EscalationPolicy, Receiver, Step
-from alerting.rotations import Override, Rotation, parse_every
+from alerting.desk.escalation import MOST_REPEATS, chain_of
+from alerting.desk.policy import HOUR_MS, ON_CALL, OWNER, EscalationPolicy, Receiver, Step
+from alerting.desk.rotations import Override, Rotation, parse_every
+from alerting.rules.expressions import did_you_mean
 from tables.errors import ConfigError
 
 DAY_MS = 24 * HOUR_MS

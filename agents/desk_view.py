@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from agents.partition_state import decode_head
-from alerting.desk import Desk, IncidentView
-from alerting.policy import AlertingPolicy
-from alerting.silences import Silence
+from alerting.desk.desk import Desk, IncidentView
+from alerting.desk.policy import AlertingPolicy
+from alerting.desk.silences import Silence
 from tables.checkpoint import CheckpointStore, Scope
 from tables.errors import StoreError
 

@@ -10,13 +10,13 @@ from agents.metrics import Metrics
 from agents.partition_state import Outgoing
 from agents.window_readings import readings_of
 from alerting.alert import printable
-from alerting.decisions import Decision
-from alerting.incidents import IncidentBook
-from alerting.reading import Judged, Kind, SqlReading
-from alerting.rules import DEFAULT_SETTLE_MS, Rule
-from alerting.sql_engine import SqlAnswer
-from alerting.sql_query import SqlQuery
-from alerting.sql_tables import Payload, RowTables
+from alerting.rules.decisions import Decision
+from alerting.rules.incidents import IncidentBook
+from alerting.rules.reading import Judged, Kind, SqlReading
+from alerting.rules.rule import DEFAULT_SETTLE_MS, Rule
+from alerting.sql.engine import SqlAnswer
+from alerting.sql.query import SqlQuery
+from alerting.sql.tables import Payload, RowTables
 from tables.drift_windows import DriftWindows, Shift
 from tables.errors import StoreError
 from tables.feature_counts import FeatureCounts

@@ -7,10 +7,10 @@ from typing import Final
 
 from alerting.alert import SEVERITIES, printable
 from alerting.durations import say_duration
-from alerting.expressions import DEFAULT_OVER_MS, Comparison
-from alerting.metrics import DROP, LEVEL, METRICS, RISE, Unit
-from alerting.reading import LEVELS
-from alerting.rules import Rule
+from alerting.rules.expressions import DEFAULT_OVER_MS, Comparison
+from alerting.rules.metrics import DROP, LEVEL, METRICS, RISE, Unit
+from alerting.rules.reading import LEVELS
+from alerting.rules.rule import Rule
 
 _WORDS: Final[dict[Comparison, str]] = {"<": "below", "<=": "at or below", ">": "above", ">=": "at or above"}
 _TEXT: Final = 60

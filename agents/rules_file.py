@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from agents.config_file import Mistakes, Section, read_file
-from alerting.rules import DEFAULT_RULES, Rule, parse_rule
+from alerting.rules.rule import DEFAULT_RULES, Rule, parse_rule
 from tables.errors import ConfigError
 
 _IN_QUERY: Final = re.compile(r"line (\d+): (.*)")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from agents.custodian import Held
 from agents.windows_state import WindowsState
-from alerting.sql_engine import SqlEngine
+from alerting.sql.engine import SqlEngine
 from tables.errors import RunError
 
 log = logging.getLogger("tidemark.sql")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from alerting.reading import CtrReading, DriftReading, Kind, Reading, ServingReading
+from alerting.rules.reading import CtrReading, DriftReading, Kind, Reading, ServingReading
 from tables.drift_windows import DriftWindows, FeatureDrift
 from tables.join_policy import WINDOW_MS
 from tables.serving import PackedCounts, ServingCounts

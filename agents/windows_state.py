@@ -15,9 +15,9 @@ from agents.partition_state import Changes, Outgoing, PartitionState
 from agents.rule_judge import JudgeSetting, RuleJudge, Tap
 from agents.transports.batch import Batch
 from agents.window_rows import ctr_row, drift_rows, serving_row
-from alerting.reading import Kind
-from alerting.rules import Rule
-from alerting.sql_engine import SqlAnswer
+from alerting.rules.reading import Kind
+from alerting.rules.rule import Rule
+from alerting.sql.engine import SqlAnswer
 from tables.drift_policy import DriftPolicy
 from tables.drift_windows import DayCounts, DriftWindows
 from tables.feature_counts import FeatureCounts

@@ -18,16 +18,16 @@ from agents.commands.main import COMMANDS, main
 from agents.config import find_mistakes
 from agents.metrics import Metrics
 from alerting.alert import Alert
-from alerting.alert_context import VARIABLES, context_of
-from alerting.decisions import Reason as RuleReason
-from alerting.desk_decisions import Reason as DeskReason
-from alerting.metrics import METRICS, written
+from alerting.desk.decisions import Reason as DeskReason
 from alerting.notification import Link
-from alerting.outcomes import OUTCOMES
-from alerting.rules import DEFAULT_RULES, parse_rule
-from alerting.sql_query import parse_sql
-from alerting.template_filters import FILTERS
-from alerting.texts import render
+from alerting.rules.decisions import Reason as RuleReason
+from alerting.rules.metrics import METRICS, written
+from alerting.rules.rule import DEFAULT_RULES, parse_rule
+from alerting.sending.outcomes import OUTCOMES
+from alerting.sql.query import parse_sql
+from alerting.texts.alert_context import VARIABLES, context_of
+from alerting.texts.rendering import render
+from alerting.texts.template_filters import FILTERS
 from tables.errors import ConfigError
 from tables.reference import Reference
 from tests.alerting.samples import MINUTE, TEN_O_CLOCK, an_alert, message_of

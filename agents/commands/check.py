@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from agents.config import Config, find_mistakes, load_config
 from agents.rule_words import counted, severities_of
 from agents.rules_file import find_rule_mistakes, is_rules_file, load_rules
-from alerting.rules import Rule
+from alerting.rules.rule import Rule
 from tables.errors import ConfigError
 
 EXAMPLE = """\

@@ -32,7 +32,7 @@ from agents.screen import GoneConsole
 from agents.timeline import SEVERITY_STYLES
 from alerting.alert import printable
 from alerting.durations import say_duration
-from alerting.rules import Rule
+from alerting.rules.rule import Rule
 from tables.errors import ConfigError, RunError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from alerting.channels.base import Budget, DeliveryFailed
 from alerting.channels.http import Answer, HttpPoster, HttpRefused, json_object
 from alerting.channels.markdown import Dialect, Line
 from alerting.message import Message, Parcel
-from alerting.text_splitting import cut_bytes
+from alerting.texts.splitting import cut_bytes
 from tables.errors import ConfigError
 
 TITLE_BYTES: Final = 256

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from alerting.text_splitting import split_bytes
+from alerting.texts.splitting import split_bytes
 
 _TOKEN: Final = re.compile(
     r"\\(?P<escaped>[\\`*_\[\]()<>#])"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from alerting.calendars import Calendar, Interval
-from alerting.matchers import parse_matcher
-from alerting.policy import AlertingPolicy, EscalationPolicy, Flapping, InhibitRule, Route, Step
-from alerting.policy import Receiver as OurReceiver
+from alerting.desk.calendars import Calendar, Interval
+from alerting.desk.matchers import parse_matcher
+from alerting.desk.policy import AlertingPolicy, EscalationPolicy, Flapping, InhibitRule, Route, Step
+from alerting.desk.policy import Receiver as OurReceiver
 from benchmarks.alertmanager.scenario import Node, Setting
 
 MUTE: Final = "mute"

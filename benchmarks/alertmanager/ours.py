@@ -25,13 +25,13 @@ from agents.desk_commands import PutSilence, encode_command
 from agents.metrics import Metrics
 from agents.transports.batch import Batch, Section
 from alerting.alert import Alert, Severity, alert_id_of, fingerprint_of
-from alerting.backoff import Backoff
-from alerting.calendars import Calendar
 from alerting.channels.webhook import WebhookChannel
-from alerting.matchers import parse_matcher
-from alerting.notifier import Notifier
-from alerting.policy import AlertingPolicy
-from alerting.silences import Silence as DeskSilence
+from alerting.desk.calendars import Calendar
+from alerting.desk.matchers import parse_matcher
+from alerting.desk.policy import AlertingPolicy
+from alerting.desk.silences import Silence as DeskSilence
+from alerting.sending.backoff import Backoff
+from alerting.sending.notifier import Notifier
 from benchmarks.alertmanager.our_policy import matcher, mute_calendar, policy_of
 from benchmarks.alertmanager.scenario import (
     Acknowledge,

@@ -14,8 +14,8 @@ from agents.metrics import Metrics
 from agents.partition_state import Changes, Outgoing
 from agents.transports.batch import Batch, Section
 from alerting.alert import Alert
-from alerting.policy import AlertingPolicy, Route
-from tests.alerting.desk_world import a_policy, a_route, a_silence
+from alerting.desk.policy import AlertingPolicy, Route
+from tests.alerting.desk.desk_world import a_policy, a_route, a_silence
 from tests.alerting.samples import TEN_O_CLOCK
 
 ALERTS, COMMANDS, DEAD = "alerts", "commands", "dead"

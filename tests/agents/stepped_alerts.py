@@ -25,10 +25,10 @@ from agents.partition_state import Outgoing
 from agents.publisher import Publisher
 from agents.transports.batch import Batch, Section
 from agents.transports.consumer import BatchConsumer, Position
-from alerting.gate import Gate
+from alerting.desk.policy import AlertingPolicy
 from alerting.notification import Notification
-from alerting.notifier import Notifier
-from alerting.policy import AlertingPolicy
+from alerting.sending.gate import Gate
+from alerting.sending.notifier import Notifier
 from tables.checkpoint import Scope, Snapshot
 from tables.memory_ledger import MemoryLedger
 from tables.memory_store import MemoryStore

@@ -11,12 +11,12 @@ from faust.types import TP
 
 from agents.alerts_agent import PartitionGate
 from agents.desk_commands import encode_command
-from alerting.desk import Reason
-from alerting.gate import Gate
+from alerting.desk.desk import Reason
 from alerting.notification import Notification
+from alerting.sending.gate import Gate
 from tests.agents.alerts_partition import ALERTS, COMMANDS, acked, at_once
 from tests.agents.stepped_alerts import SteppedAlerts, Surroundings
-from tests.alerting.desk_world import a_policy, fires, over
+from tests.alerting.desk.desk_world import a_policy, fires, over
 
 POLICY = a_policy(at_once())
 

@@ -10,7 +10,7 @@ import pytest
 from agents.desk_commands import encode_command
 from tests.agents.alerts_partition import ALERTS, COMMANDS, acked, at_once, silenced, unsilenced
 from tests.agents.stepped_alerts import Died, SteppedAlerts, Surroundings
-from tests.alerting.desk_world import MINUTE, PAGE, a_policy, fires, over
+from tests.alerting.desk.desk_world import MINUTE, PAGE, a_policy, fires, over
 
 ROUNDS = 6
 """Enough to restore, to catch up, and to tell everything."""

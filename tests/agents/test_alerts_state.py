@@ -10,7 +10,7 @@ import pytest
 
 from agents.dead_letters import VALUE_BYTES
 from alerting.alert import Alert
-from alerting.desk import Reason
+from alerting.desk.desk import Reason
 from tests.agents.alerts_partition import (
     ALERTS,
     COMMANDS,
@@ -22,7 +22,7 @@ from tests.agents.alerts_partition import (
     told,
     unsilenced,
 )
-from tests.alerting.desk_world import MINUTE, a_policy, fires, over
+from tests.alerting.desk.desk_world import MINUTE, a_policy, fires, over
 
 
 def test_nothing_is_said_before_the_checkpoint_that_holds_it() -> None:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from agents.backtest import MOST_POINTS, Backtest, Firing, Series, Span, Track
 from agents.backtest_text import MOST_BARS, MOST_QUIET, report, timeline
 from alerting.alert import Alert
-from alerting.decisions import Reason
-from alerting.incidents import IncidentBook
-from alerting.reading import CtrReading, SqlReading
-from alerting.rules import Rule, parse_rule
+from alerting.rules.decisions import Reason
+from alerting.rules.incidents import IncidentBook
+from alerting.rules.reading import CtrReading, SqlReading
+from alerting.rules.rule import Rule, parse_rule
 
 MINUTE = 60_000
 T0 = 1_777_629_600_000

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agents.config import Config, Overrides, find_mistakes, load_config
-from alerting.rules import DEFAULT_RULES
+from alerting.rules.rule import DEFAULT_RULES
 from tables.errors import ConfigError
 from tables.join_policy import JoinPolicy
 

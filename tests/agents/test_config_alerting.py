@@ -11,8 +11,8 @@ from agents.channel_config import ChannelConfig
 from agents.config_alerting import default_alerting, read_alerting
 from agents.config_file import Mistakes, read_text
 from alerting.alert import Severity
-from alerting.calendars import instant
-from alerting.policy import (
+from alerting.desk.calendars import instant
+from alerting.desk.policy import (
     DEFAULT_INHIBITION,
     HOUR_MS,
     MINUTE_MS,

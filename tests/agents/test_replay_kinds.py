@@ -18,7 +18,7 @@ from agents.config import DriftConfig, load_config
 from agents.recordings import BrokenLine, Line
 from agents.replay import Output, Totals, replaying
 from agents.replay_input import clocked, cut
-from alerting.rules import Rule, parse_rule
+from alerting.rules.rule import Rule, parse_rule
 from tables.drift_policy import DriftPolicy
 from tables.feature_bins import CategoryBins, NumericBins
 from tables.reference import FeatureReference, Reference

@@ -18,9 +18,9 @@ from agents.partition_state import Changes
 from agents.rule_judge import MOST_ASKED
 from agents.transports.batch import Batch, Section
 from agents.windows_state import WindowsSetting, WindowsState
-from alerting.rules import Rule, parse_rule
-from alerting.sql_engine import SqlAnswer, SqlFailure, SqlRow
-from alerting.sql_query import SqlQuery
+from alerting.rules.rule import Rule, parse_rule
+from alerting.sql.engine import SqlAnswer, SqlFailure, SqlRow
+from alerting.sql.query import SqlQuery
 from tables.drift_policy import DriftPolicy
 from tables.feature_bins import NumericBins
 from tables.feature_counts import pack_counts

@@ -12,9 +12,9 @@ import pytest
 from agents.custodian import Held
 from agents.sql_judge import SqlJudge
 from agents.windows_state import WindowsState
-from alerting.sql_engine import SqlAnswer, SqlEngine, SqlFailure
-from alerting.sql_query import SqlQuery
-from alerting.sql_tables import Payload
+from alerting.sql.engine import SqlAnswer, SqlEngine, SqlFailure
+from alerting.sql.query import SqlQuery
+from alerting.sql.tables import Payload
 from tables.errors import RunError
 from tests.agents.test_rule_judge import Partition, alerts, row, sql
 from tests.oracle import MINUTE

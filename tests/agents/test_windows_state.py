@@ -13,7 +13,7 @@ from agents.metrics import Metrics
 from agents.partition_state import Changes, Outgoing
 from agents.transports.batch import Batch, Section
 from agents.windows_state import WindowsSetting, WindowsState
-from alerting.rules import Rule, parse_rule
+from alerting.rules.rule import Rule, parse_rule
 from tables.join_policy import JoinPolicy
 from tables.partials import Partial, PartialRow, encode_partial
 from tests.oracle import MINUTE

@@ -8,7 +8,7 @@ from typing import Any
 from alerting.alert import Alert
 from alerting.message import Locale, Message
 from alerting.notification import Link, Notification, Stage, key_of
-from alerting.reading import CtrReading, DriftReading, ServingReading
+from alerting.rules.reading import CtrReading, DriftReading, ServingReading
 from tables.distances import Distance
 from tables.drift_policy import Level
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from alerting.channels.base import DeliveryFailed
 from alerting.message import LOCALES, Locale, Message
 from alerting.notification import Link
-from alerting.texts import render
+from alerting.texts.rendering import render
 from tests.alerting.channels.kind import TIMEOUT_S, Bench, Kind, Scenario
 from tests.alerting.channels.kinds import KINDS
 from tests.alerting.samples import an_alert, message_of

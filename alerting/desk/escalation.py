@@ -1,0 +1,221 @@
+"""One incident's way through its escalation policy: step after step until somebody takes it or all is well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, Final
+
+from alerting.desk.calendars import Calendar
+from alerting.desk.policy import EscalationPolicy, Step
+from tables.errors import ConfigError, StoreError
+
+MOST_REPEATS: Final = 5
+MOST_POLICIES: Final = 10
+"""That one incident may go through by `next`."""
+
+_STATE: Final = 1
+
+
+class StepReason(StrEnum):
+    """Why a step is handed out, or why it was left out."""
+
+    DUE = "due"
+    OUTSIDE_HOURS = "outside_hours"
+    """`only_in` does not cover the time."""
+    TOO_FEW = "too_few"
+    """Fewer than `only_if_count` incidents began."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDue:
+    """A step of which the time has come; somebody is to be told where the reason is `due`."""
+
+    reason: StepReason
+    policy: str
+    step: int
+    """Its number in the policy, from 1."""
+    round: int
+    """How often the policy has begun, from 1."""
+    ordinal: int
+    """Counts what was handed out for the incident, from 1: no other has this one."""
+    notify: tuple[str, ...]
+    """Receivers, `owner` and `oncall:ROTATION`, to be looked up now; empty for a step that tells nobody."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is to be carried out, and not left out."""
+        return self.reason is StepReason.DUE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the conditions of steps ask for."""
+
+    calendars: Mapping[str, Calendar]
+    count: Callable[[str, int], int]
+    """How many incidents began under a policy within so many milliseconds up to now, this one included."""
+
+
+class Escalation:
+    """The run of a policy as it was when the incident began: what is changed in the file later does not touch it.
+
+    A `wait` counts from when the step before it was due, so that late ticks do not add up. Where more than half of it
+    is over by then, as after an outage, it counts from now: nothing comes in a burst, and whoever was told has at least
+    half the wait to answer. Every step is handed out once a round, in order, however late.
+    """
+
+    def __init__(self, policy: str, snapshot: Mapping[str, EscalationPolicy], now: int) -> None:
+        self._snapshot = snapshot
+        self._policy = policy
+        self._index = 0
+        self._round = 1
+        self._ordinal = 0
+        self._due_at = now
+
+    @classmethod
+    def begin(cls, policy: EscalationPolicy, policies: Mapping[str, EscalationPolicy], now: int) -> Escalation:
+        """Start at the first step, due `now`; `policies` are those that `next` may name.
+
+        Raises ConfigError where they form a circle or one is missing.
+        """
+        return cls(policy.name, {one.name: one for one in chain_of(policy, policies)}, now)
+
+    @property
+    def policy(self) -> str:
+        """The policy that it is in."""
+        return self._policy
+
+    @property
+    def step(self) -> int:
+        """The number of the step that comes next, from 1."""
+        return self._index + 1
+
+    @property
+    def round(self) -> int:
+        """How often the policy has begun, from 1."""
+        return self._round
+
+    @property
+    def next_due(self) -> int | None:
+        """When there is something to do; None: it has come to its end."""
+        return self._due_at if self._index < len(self._steps) else None
+
+    def advance(self, now: int, around: Surroundings) -> list[StepDue]:
+        """Every step that has come due, and those that were left out, in order."""
+        found: list[StepDue] = []
+        while self._index < len(self._steps) and self._due_at <= now:
+            step = self._steps[self._index]
+            reason = self._reason(step, now, around)
+            if reason is not StepReason.DUE or step.do == "notify":
+                self._ordinal += 1
+                found.append(
+                    StepDue(
+                        reason=reason,
+                        policy=self._policy,
+                        step=self.step,
+                        round=self._round,
+                        ordinal=self._ordinal,
+                        notify=step.notify,
+                    )
+                )
+            self._index += 1
+            if reason is StepReason.DUE:
+                self._follow(step, now)
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """As plain data, with the policies."""
+        return {
+            "version": _STATE,
+            "policy": self._policy,
+            "policies": {name: [_plain(step) for step in policy.steps] for name, policy in self._snapshot.items()},
+            "index": self._index,
+            "round": self._round,
+            "ordinal": self._ordinal,
+            "due_at": self._due_at,
+        }
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any]) -> Escalation:
+        """Go on where `state` was taken; raises StoreError for that of another version."""
+        if state.get("version") != _STATE:
+            raise StoreError(f"expected the state of an escalation in version {_STATE}, got {state.get('version')!r}")
+        snapshot = {
+            name: EscalationPolicy(name=name, steps=tuple(_step(step) for step in steps))
+            for name, steps in state["policies"].items()
+        }
+        escalation = cls(state["policy"], snapshot, state["due_at"])
+        escalation._index, escalation._round = state["index"], state["round"]
+        escalation._ordinal = state["ordinal"]
+        return escalation
+
+    @property
+    def _steps(self) -> tuple[Step, ...]:
+        return self._snapshot[self._policy].steps
+
+    def _reason(self, step: Step, now: int, around: Surroundings) -> StepReason:
+        # A calendar that is no longer in the file keeps nobody from being told.
+        calendar = around.calendars.get(step.only_in)
+        if calendar is not None and not calendar.covers(now):
+            return StepReason.OUTSIDE_HOURS
+        if step.only_if_count and around.count(self._policy, step.only_if_within_ms) < step.only_if_count:
+            return StepReason.TOO_FEW
+        return StepReason.DUE
+
+    def _follow(self, step: Step, now: int) -> None:
+        if step.do == "wait":
+            since = self._due_at if 2 * (now - self._due_at) <= step.wait_ms else now
+            self._due_at = since + step.wait_ms
+        elif step.do == "repeat" and self._round <= step.repeat:
+            self._index, self._round = 0, self._round + 1
+        elif step.do == "next":
+            self._policy, self._index, self._round = step.next, 0, 1
+
+
+def chain_of(policy: EscalationPolicy, policies: Mapping[str, EscalationPolicy]) -> list[EscalationPolicy]:
+    """The policy and all that its `next` steps lead to.
+
+    Raises ConfigError for a circle, a name that is missing, more than MOST_POLICIES, and a repetition without a wait,
+    which would tell everybody several times at once.
+    """
+    found: list[EscalationPolicy] = []
+
+    def visit(one: EscalationPolicy, path: tuple[str, ...]) -> None:
+        if one.name in path:
+            raise ConfigError(f"expected policies that end, got a circle: {' -> '.join((*path, one.name))}")
+        if one in found:
+            return
+        found.append(one)
+        if len(found) > MOST_POLICIES:
+            raise ConfigError(f"expected at most {MOST_POLICIES} policies by next, got more after {policy.name}")
+        for number, step in enumerate(one.steps, 1):
+            where = f"step {number} of {one.name}"
+            if step.do == "next":
+                if step.next not in policies:
+                    raise ConfigError(f"{where}: expected a known policy, got {step.next!r}")
+                visit(policies[step.next], (*path, one.name))
+            elif step.do == "repeat":
+                _check_repeat(step, one.steps[: number - 1], where)
+
+    visit(policy, ())
+    return found
+
+
+def _check_repeat(step: Step, before: tuple[Step, ...], where: str) -> None:
+    if not 1 <= step.repeat <= MOST_REPEATS:
+        raise ConfigError(f"{where}: expected 1 to {MOST_REPEATS}, got {step.repeat}")
+    if not any(one.do == "wait" and not (one.only_in or one.only_if_count) for one in before):
+        raise ConfigError(f"{where}: expected a wait without a condition before it, got none")
+
+
+@lru_cache(maxsize=1_000)  # of thousands of incidents most run the same few
+def _plain(step: Step) -> dict[str, Any]:
+    # Without what is as by default: every open incident carries its policies.
+    return {name: value for name, value in asdict(step).items() if value}
+
+
+def _step(state: Mapping[str, Any]) -> Step:
+    return Step(**{**state, "notify": tuple(state.get("notify", ()))})

@@ -1,0 +1,163 @@
+"""What the desk knows of one incident."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import msgspec
+
+from alerting.alert import Alert, Status
+from alerting.desk.escalation import Escalation
+from alerting.desk.routing import labels_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentView:
+    """An incident as people see it; times are the desk's clock."""
+
+    alert: Alert
+    status: Status
+    opened_at: int
+    silenced_by: str
+    """Id of a silence; empty: not silenced. The same in the next two."""
+    inhibited_by: str
+    """Id of an alert."""
+    muted_by: str
+    """Name of a calendar, where all of its routes are quiet."""
+    acked_at: int | None
+    acked_by: str
+    comment: str
+    is_held: bool
+    """The condition is flapping, and just now does not hold."""
+    escalation: str
+    """Name of the policy that runs; empty: none does."""
+    step: int
+    """Of that policy: the number of the one that comes next."""
+    next_step_at: int | None
+    channels: tuple[str, ...]
+    """That have been told, or are about to be."""
+
+
+@dataclass(slots=True)
+class Told:
+    """A channel that is told, or about to be, that an incident fires."""
+
+    receiver: str
+    send_resolved: bool
+    group_key: str
+    route: str
+    reached: bool = False
+    """It has been sent; as long as it has not, its end may be left out together with it."""
+    by_step: bool = False
+    """An escalation told it, not its group."""
+
+
+@dataclass(slots=True)
+class Incident:
+    """One conversation about a condition; times are the desk's clock in milliseconds since the epoch."""
+
+    id: str
+    """The id of the alert that it began with; names the conversation even when others follow."""
+    alert: Alert
+    """As it was heard last, or as it was changed here."""
+    opened_at: int
+    heard_at: int
+    """When a record of it came last."""
+    aliases: list[str] = field(default_factory=list)
+    """Ids of the alerts before this one in the same conversation."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """As matchers see them."""
+    groups: list[str] = field(default_factory=list)
+    told: dict[str, Told] = field(default_factory=dict)
+    """By channel."""
+    owed: list[str] = field(default_factory=list)
+    """It is over: channels that are to be told so by no group."""
+    waiting: list[str] = field(default_factory=list)
+    """It is over: keys of the notifications of that which have not been sent yet."""
+    acked_at: int | None = None
+    acked_by: str = ""
+    comment: str = ""
+    closed_at: int | None = None
+    held: Alert | None = None
+    """The end that is held back while the condition flaps."""
+    silenced_by: str = ""
+    inhibited_by: str = ""
+    escalations: dict[str, Escalation] = field(default_factory=dict)
+    """By the name of the route that asked for it."""
+
+    @property
+    def is_open(self) -> bool:
+        """Not over, acknowledged or not."""
+        return self.closed_at is None
+
+    @property
+    def is_loud(self) -> bool:
+        """Somebody is to be told that it fires, mute times aside."""
+        return self.is_open and self.acked_at is None and not self.is_hushed
+
+    @property
+    def is_hushed(self) -> bool:
+        """A silence or another incident keeps it quiet."""
+        return bool(self.silenced_by or self.inhibited_by)
+
+    def view(self, muted_by: str) -> IncidentView:
+        """For people."""
+        run = next(iter(self.escalations.values()), None)
+        due = [run.next_due for run in self.escalations.values() if run.next_due is not None]
+        return IncidentView(
+            alert=self.alert,
+            status=self.alert.status,
+            opened_at=self.opened_at,
+            silenced_by=self.silenced_by,
+            inhibited_by=self.inhibited_by,
+            muted_by=muted_by,
+            acked_at=self.acked_at,
+            acked_by=self.acked_by,
+            comment=self.comment,
+            is_held=self.held is not None,
+            escalation=run.policy if run is not None else "",
+            step=run.step if run is not None else 0,
+            next_step_at=min(due, default=None),
+            channels=tuple(self.told),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Plain data."""
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        lists = {name: list(getattr(self, name)) for name in _LISTS}
+        return (
+            plain
+            | lists
+            | {
+                "alert": msgspec.to_builtins(self.alert),
+                "held": msgspec.to_builtins(self.held),
+                "told": {channel: msgspec.to_builtins(told) for channel, told in self.told.items()},
+                "escalations": {route: run.state() for route, run in self.escalations.items()},
+            }
+        )
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any]) -> Incident:
+        """The reverse; raises ValueError, TypeError or KeyError where it is damaged."""
+        alert = msgspec.convert(state["alert"], Alert)
+        plain: dict[str, Any] = {name: state[name] for name in _PLAIN}
+        lists: dict[str, Any] = {name: list(state[name]) for name in _LISTS}
+        return cls(
+            **plain,
+            **lists,
+            alert=alert,
+            labels=labels_of(alert),
+            held=msgspec.convert(state["held"], Alert | None),
+            told=msgspec.convert(state["told"], dict[str, Told]),
+            escalations={route: Escalation.restore(run) for route, run in state["escalations"].items()},
+        )
+
+
+_LISTS = ("aliases", "groups", "owed", "waiting")
+_PLAIN = tuple(
+    field.name
+    for field in fields(Incident)
+    if field.name not in {"alert", "labels", "held", "told", "escalations", *_LISTS}
+)

@@ -1,0 +1,53 @@
+"""Incidents that are under way when the routes change: they move, and nobody is told again of what they know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from alerting.desk.book import DeskBook
+from alerting.desk.grouping import Heard, group_key, group_labels
+from alerting.desk.incident_record import Incident
+from alerting.desk.policy import Route
+from alerting.desk.routing import targets_of
+from alerting.desk.telling import Teller
+
+
+class Regrouping:
+    """Puts incidents into the groups that the present routes give them."""
+
+    def __init__(self, book: DeskBook, teller: Teller) -> None:
+        self._book = book
+        self._teller = teller
+
+    def move(self, incidents: Iterable[Incident], now_ms: int) -> None:
+        """Channels that the new routes name and that have not been told are told after `group_wait`; of the end hear
+        those who were told, whether the new routes name them or not."""
+        for incident in list(incidents):
+            wanted = {
+                group_key(route, group_labels(route, incident.labels)): route
+                for route in self._book.routes_for(incident)
+                if route.notify
+            }
+            # Joined first: a group that loses its last member is forgotten.
+            for route in wanted.values():
+                self._join(incident, route, now_ms)
+            for key in [key for key in incident.groups if key not in wanted]:
+                self._book.leave(incident, key)
+            if not incident.is_open:
+                self._teller.owe(incident)
+                self._teller.forget_if_done(incident)
+
+    def _join(self, incident: Incident, route: Route, now_ms: int) -> None:
+        book = self._book
+        group = book.join(incident, route, now_ms)
+        targets = targets_of(book.policy, route.notify, incident.alert, now_ms)
+        for channel in targets.keys() & incident.told.keys():
+            told = incident.told[channel]
+            group.heard.setdefault(channel, Heard(told.receiver, now_ms)).firing.add(incident.id)
+            if not told.by_step:
+                told.group_key, told.route = group.key, route.name
+        is_news = incident.is_loud and bool(targets.keys() - incident.told.keys())
+        if is_news or not (incident.is_open or incident.is_hushed):
+            book.flush_at(group, group.change_due(route, now_ms), at_latest=True)
+        elif incident.is_loud:
+            book.flush_at(group, now_ms + route.repeat_interval_ms, at_latest=True)

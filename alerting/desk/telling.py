@@ -1,0 +1,321 @@
+"""From incidents and groups to notifications: what is said where, and what is remembered of having said it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from alerting.alert import Alert
+from alerting.desk.book import DeskBook
+from alerting.desk.decisions import Decision, Reason
+from alerting.desk.escalation import Escalation, StepDue, Surroundings, chain_of
+from alerting.desk.grouping import Group, Heard, news
+from alerting.desk.incident_record import Incident, Told
+from alerting.desk.policy import Route
+from alerting.desk.routing import Target, muted_by, targets_of
+from alerting.notification import Notification, Stage, key_of
+
+_STAGES: Final[Mapping[Reason, Stage]] = {
+    Reason.FIRST_NOTIFICATION: "firing",
+    Reason.NEW_ALERTS: "firing",
+    Reason.SOME_RESOLVED: "resolved",
+    Reason.ALL_RESOLVED: "resolved",
+    Reason.REPEAT_INTERVAL: "repeat",
+}
+_NOBODY: Final = Target("", send_resolved=False)
+_ASK_AGAIN_MS: Final = 60_000
+"""After which it is looked, at the soonest, whether there is somebody to be told by now."""
+
+
+class Teller:
+    """Says what there is to say of the incidents in a book."""
+
+    def __init__(self, book: DeskBook) -> None:
+        self._book = book
+
+    # -- groups
+
+    def flush(self, group: Group, now_ms: int, cause: Reason | None = None) -> list[Decision]:
+        """Tell each channel what is news to it; `cause` is why now, where it is not the group's own time."""
+        book = self._book
+        book.flush_at(group, None)
+        members = [book.incidents[id_] for id_ in group.members]
+        if group.muted:
+            return [Decision(Reason.MUTED, members[0].alert.alert_id, note=group.muted)]
+        route = book.routes[group.route]
+        targets: dict[str, Target] = {}
+        wanted: dict[str, list[Incident]] = {}
+        decisions: list[Decision] = []
+        unheard = False
+        for incident in members:
+            if incident.is_loud:
+                found = targets_of(book.policy, route.notify, incident.alert, now_ms)
+                for channel, target in found.items():
+                    targets.setdefault(channel, target)
+                    wanted.setdefault(channel, []).append(incident)
+                if not found:
+                    decisions.append(Decision(Reason.NOBODY, incident.alert.alert_id, note=", ".join(route.notify)))
+                    unheard = True
+        over = [incident for incident in members if not incident.is_open and not incident.is_hushed]
+        said = [
+            decision
+            for channel in dict.fromkeys([*wanted, *group.heard])
+            if (decision := self._tell(group, channel, targets, wanted.get(channel, []), over, now_ms, cause))
+        ]
+        if said:
+            group.told_at = now_ms
+        for incident in over:
+            book.leave(incident, group.key)
+            self.forget_if_done(incident)
+        if group.members:
+            self._plan(group, route, list(wanted), unheard, now_ms)
+        return decisions + (said or [Decision(Reason.NOTHING_NEW, note=group.key)])
+
+    def _tell(
+        self,
+        group: Group,
+        channel: str,
+        targets: Mapping[str, Target],
+        loud: Sequence[Incident],
+        over: Sequence[Incident],
+        now_ms: int,
+        cause: Reason | None,
+    ) -> Decision | None:
+        heard = group.heard.get(channel)
+        by_step = {incident.id for incident in loud if (told := incident.told.get(channel)) and told.by_step}
+        known = by_step | (heard.firing if heard else set())
+        # Of what it knows some may be quiet, but is not over.
+        firing = {incident.id for incident in loud} | (known - {incident.id for incident in over})
+        ended = [incident for incident in over if incident.id in known and self._wants_the_end(incident, channel)]
+        reason = news(
+            known if heard or by_step else None,
+            firing,
+            [incident.id for incident in ended],
+            since_ms=now_ms - heard.at if heard else 0,
+            repeat_ms=self._book.routes[group.route].repeat_interval_ms,
+            send_resolved=bool(ended),
+        )
+        alerts = [] if reason is None else [incident.alert for incident in loud]
+        if reason is not Reason.REPEAT_INTERVAL:
+            alerts += [incident.alert for incident in ended]
+        target = targets.get(channel) or replace(_NOBODY, receiver=heard.receiver if heard else "")
+        rounds = heard.rounds + 1 if heard and reason is Reason.REPEAT_INTERVAL else 0
+        if not firing:
+            group.heard.pop(channel, None)
+        elif heard is None or reason is not None:
+            group.heard[channel] = Heard(target.receiver, now_ms, firing, rounds)
+        else:
+            heard.firing = firing
+        if reason is None or not alerts:
+            return None
+        stage = _STAGES[reason]
+        why = reason if cause is None else Reason.RESOLVED_WHILE_MUTED if stage == "resolved" else cause
+        for incident in loud:
+            self._note_told(incident, channel, target, group.key, group.route)
+        note = self._notification(channel, target, stage, alerts, group.key, group.labels, now_ms, why, round_=rounds)
+        for incident in ended:
+            incident.waiting.append(note.key)
+        return Decision(why, note.alerts[0].alert_id, note)
+
+    def _plan(self, group: Group, route: Route, channels: Sequence[str], unheard: bool, now_ms: int) -> None:
+        """When to look at the group again, even if nothing changes."""
+        due = [group.heard[channel].at + route.repeat_interval_ms for channel in channels if channel in group.heard]
+        soonest = now_ms + max(1, route.group_interval_ms)
+        if due:
+            self._book.flush_at(group, max(min(due), soonest), at_latest=True)
+        if unheard:
+            self._book.flush_at(group, max(now_ms + _ASK_AGAIN_MS, soonest), at_latest=True)
+
+    # -- single incidents
+
+    def owe(self, incident: Incident) -> None:
+        """Settle which channels are to hear of the end of an incident without its groups."""
+        groups = [self._book.groups[key] for key in incident.groups]
+        incident.owed = [
+            channel
+            for channel in incident.told
+            if self._wants_the_end(incident, channel)
+            and not any(channel in group.heard and incident.id in group.heard[channel].firing for group in groups)
+        ]
+
+    def pay(self, incident: Incident, now_ms: int, cause: Reason = Reason.ALL_RESOLVED) -> list[Decision]:
+        """Tell those channels, but for those that have to wait until a mute time is over."""
+        decisions: list[Decision] = []
+        for channel in () if incident.is_hushed else tuple(incident.owed):
+            told = incident.told[channel]
+            if self._is_muted(told.route, now_ms):
+                continue
+            incident.owed.remove(channel)
+            note = self._of_one(incident, channel, told, "resolved", now_ms, cause)
+            incident.waiting.append(note.key)
+            decisions.append(Decision(cause, incident.alert.alert_id, note))
+        self.forget_if_done(incident)
+        return decisions
+
+    def acknowledged(self, incident: Incident, now_ms: int) -> list[Decision]:
+        """Tell those who have been told that it fires that somebody has taken it on."""
+        if incident.is_hushed:
+            return []
+        return [
+            Decision(
+                Reason.ACKNOWLEDGED,
+                incident.alert.alert_id,
+                self._of_one(incident, channel, told, "acknowledged", now_ms, Reason.ACKNOWLEDGED),
+            )
+            for channel, told in incident.told.items()
+            if not self._is_muted(told.route, now_ms)
+        ]
+
+    def forget_if_done(self, incident: Incident) -> None:
+        """Forget an incident that is over, and of which nothing has to be said any more."""
+        is_done = not (incident.is_open or incident.groups or incident.owed or incident.waiting)
+        if is_done and incident.id in self._book.incidents:
+            self._book.forget(incident)
+
+    # -- escalation
+
+    def begin_escalation(self, incident: Incident, route: Route, now_ms: int) -> None:
+        """Start the policy of a route, as it is now."""
+        policies = self._book.policy.escalations
+        policy = policies[route.escalation]
+        incident.escalations[route.name] = Escalation.begin(policy, policies, now_ms)
+        for one in chain_of(policy, policies):
+            self._book.began(one.name, now_ms)
+
+    def stop_escalations(self, incident: Incident) -> None:
+        """Nobody has to be told any more."""
+        incident.escalations = {}
+        self._book.timers.set(("step", incident.id), None)
+
+    def skip_to(self, incident: Incident, now_ms: int) -> None:
+        """Take the steps that are due for done: they were before the memory was lost."""
+        for run in incident.escalations.values():
+            run.advance(now_ms, self._surroundings(now_ms))
+        self.arm_steps(incident)
+
+    def step(self, incident: Incident, now_ms: int) -> list[Decision]:
+        """Do what has come due in the incident's escalations."""
+        decisions: list[Decision] = []
+        for route, run in incident.escalations.items():
+            for due in run.advance(now_ms, self._surroundings(now_ms)):
+                decisions += self._escalate(incident, route, due, now_ms)
+        self.arm_steps(incident)
+        return decisions
+
+    def arm_steps(self, incident: Incident) -> None:
+        """Set the time of the next step."""
+        due = [run.next_due for run in incident.escalations.values() if run.next_due is not None]
+        self._book.timers.set(("step", incident.id), min(due, default=None))
+
+    def _escalate(self, incident: Incident, route: str, due: StepDue, now_ms: int) -> list[Decision]:
+        alert_id = incident.alert.alert_id
+        where = f"step {due.step} of {due.policy}"
+        obstacle = (
+            due.reason.value
+            if not due.is_done
+            else Reason.SILENCED.value
+            if incident.silenced_by
+            else Reason.INHIBITED.value
+            if incident.inhibited_by
+            else Reason.MUTED.value
+            if self._is_muted(route, now_ms)
+            else ""
+        )
+        if obstacle:
+            return [Decision(Reason.ESCALATION_SKIPPED, alert_id, note=f"{where}: {obstacle}")]
+        targets = targets_of(self._book.policy, due.notify, incident.alert, now_ms)
+        if not targets:
+            return [Decision(Reason.NOBODY, alert_id, note=f"{where}: {', '.join(due.notify)}")]
+        is_first = due.ordinal == 1
+        if is_first:  # the group may just have told some of them
+            targets = {channel: target for channel, target in targets.items() if channel not in incident.told}
+            if not targets:
+                return [Decision(Reason.ESCALATION_SKIPPED, alert_id, note=f"{where}: told already")]
+        why = Reason.ESCALATED if is_first else Reason.NOT_ACKNOWLEDGED
+        stage: Stage = "firing" if is_first else "escalation"
+        decisions: list[Decision] = []
+        for channel, target in targets.items():
+            self._note_told(incident, channel, target, incident.id, route, by_step=True)
+            note = self._notification(
+                channel,
+                target,
+                stage,
+                [incident.alert],
+                incident.id,
+                self._labels(incident),
+                now_ms,
+                why,
+                step=due.step,
+                round_=due.round - 1,
+            )
+            decisions.append(Decision(why, alert_id, note, note=where))
+        return decisions
+
+    def _surroundings(self, now_ms: int) -> Surroundings:
+        def count(policy: str, within_ms: int) -> int:
+            return sum(at > now_ms - within_ms for at in self._book.begun.get(policy, ()))
+
+        return Surroundings(calendars=self._book.policy.calendars, count=count)
+
+    # -- notifications
+
+    def _of_one(
+        self, incident: Incident, channel: str, told: Told, stage: Stage, now_ms: int, why: Reason
+    ) -> Notification:
+        group = self._book.groups.get(told.group_key)
+        labels = self._labels(incident) if group is None else group.labels
+        target = Target(told.receiver, told.send_resolved)
+        return self._notification(channel, target, stage, [incident.alert], told.group_key, labels, now_ms, why)
+
+    def _notification(
+        self,
+        channel: str,
+        target: Target,
+        stage: Stage,
+        alerts: Sequence[Alert],
+        group_key: str,
+        group_labels: Mapping[str, str],
+        now_ms: int,
+        why: Reason,
+        step: int = 0,
+        round_: int = 0,
+    ) -> Notification:
+        return Notification(
+            key=key_of(group_key, channel, stage, self._book.ordinal(now_ms)),
+            channel=channel,
+            stage=stage,
+            alerts=tuple(alerts),
+            group_key=group_key,
+            group_labels=dict(group_labels),
+            receiver=target.receiver,
+            at=now_ms,
+            step=step,
+            round=round_,
+            mentions=target.mentions,
+            why=why.value,
+        )
+
+    def _note_told(
+        self, incident: Incident, channel: str, target: Target, group_key: str, route: str, *, by_step: bool = False
+    ) -> None:
+        former = incident.told.get(channel)
+        if former is None:
+            incident.told[channel] = Told(
+                target.receiver, target.send_resolved, group_key, route, reached=False, by_step=by_step
+            )
+        elif not by_step and former.by_step:
+            incident.told[channel] = replace(
+                former, group_key=group_key, route=route, by_step=False, send_resolved=target.send_resolved
+            )
+
+    def _wants_the_end(self, incident: Incident, channel: str) -> bool:
+        told = incident.told.get(channel)
+        return told is not None and told.send_resolved
+
+    def _is_muted(self, route: str, now_ms: int) -> bool:
+        found = self._book.routes.get(route)
+        return found is not None and bool(muted_by(self._book.policy, found, now_ms))
+
+    def _labels(self, incident: Incident) -> dict[str, str]:
+        return {name: incident.labels[name] for name in ("rule", "model_id", "model_version")}

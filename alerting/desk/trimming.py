@@ -1,0 +1,127 @@
+"""What of a notification is still to be said when its turn comes: it may have waited for minutes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from alerting.alert import Alert
+from alerting.desk.book import DeskBook
+from alerting.desk.decisions import Reason
+from alerting.desk.incident_record import Incident
+from alerting.desk.routing import muted_by
+from alerting.desk.telling import Teller
+from alerting.notification import Notification, Stage, key_of
+
+
+class Trimming:
+    """Follows notifications from the queue to the other side."""
+
+    def __init__(self, book: DeskBook, teller: Teller) -> None:
+        self._book = book
+        self._teller = teller
+
+    def trim(self, notification: Notification, now_ms: int) -> tuple[Notification | None, Reason]:
+        """What is left of it, and why there is less.
+
+        An incident of which the desk knows nothing (it was evicted) is kept: rather a message too many.
+        """
+        kept: list[Alert] = []
+        why = Reason.STILL_TRUE
+        for alert in notification.alerts:
+            incident = self._book.find(alert.alert_id)
+            obstacle = self._obstacle(notification, alert, incident, now_ms)
+            if obstacle is None:
+                kept.append(alert)
+            else:
+                why = obstacle
+                if incident is not None:
+                    self._was_not_told(incident, notification)
+        if not kept:
+            return None, why
+        ends = [alert for alert in kept if alert.status == "resolved"]
+        if notification.stage == "resolved" and not ends:  # what fires beside it is no news
+            return None, why
+        stage: Stage = "resolved" if len(ends) == len(kept) else notification.stage
+        return replace(notification, alerts=tuple(kept), stage=stage), Reason.STILL_TRUE
+
+    def sent(self, notification: Notification, now_ms: int) -> None:
+        """The other side has it."""
+        for incident in self._incidents(notification):
+            if notification.stage in ("firing", "repeat", "escalation"):
+                for channel in notification.fallback_of:
+                    told = incident.told.pop(channel, None)
+                    if told is not None:  # what stood in for it hears of the end, too
+                        incident.told.setdefault(notification.channel, told)
+                if notification.channel in incident.told:
+                    incident.told[notification.channel].reached = True
+            self._is_out(incident, notification)
+
+    def failed(self, notification: Notification, now_ms: int) -> None:
+        """It was given up, on this channel and on all that stand in for it; its group tries again later."""
+        for incident in self._incidents(notification):
+            if notification.stage in ("firing", "repeat", "escalation"):
+                self._was_not_told(incident, notification)
+                group = self._book.groups.get(notification.group_key)
+                if group is not None and incident.is_open:
+                    interval = self._book.routes[group.route].group_interval_ms
+                    self._book.flush_at(group, now_ms + max(1, interval), at_latest=True)
+            self._is_out(incident, notification)
+
+    def _obstacle(
+        self, notification: Notification, alert: Alert, incident: Incident | None, now_ms: int
+    ) -> Reason | None:
+        if incident is None:
+            return Reason.ALREADY_RESOLVED if self._is_past(notification, alert) else None
+        channels = (notification.channel, *notification.fallback_of)
+        is_known = any(incident.told[channel].reached for channel in channels if channel in incident.told)
+        if alert.status == "resolved":
+            return None if is_known else Reason.NEVER_TOLD
+        if not incident.is_open:
+            return Reason.ALREADY_RESOLVED
+        if notification.stage == "acknowledged":
+            return None if is_known else Reason.NEVER_TOLD
+        if incident.acked_at is not None:
+            return Reason.ALREADY_ACKNOWLEDGED
+        if any(silence.silences(incident.labels, now_ms) for silence in self._book.silences.values()):
+            return Reason.SILENCED
+        if incident.inhibited_by:
+            return Reason.INHIBITED
+        return Reason.MUTED if self._is_muted(notification, incident, now_ms) else None
+
+    def _is_past(self, notification: Notification, alert: Alert) -> bool:
+        """Whether it is about an incident that is over and of which all has been said."""
+        return alert.status != "resolved" and self._book.is_closed(alert.alert_id)
+
+    def _is_muted(self, notification: Notification, incident: Incident, now_ms: int) -> bool:
+        group = self._book.groups.get(notification.group_key)
+        names = [group.route] if group is not None else list(incident.escalations)
+        routes = [self._book.routes[name] for name in names if name in self._book.routes]
+        return bool(routes) and all(muted_by(self._book.policy, route, now_ms) for route in routes)
+
+    def _was_not_told(self, incident: Incident, notification: Notification) -> None:
+        for channel in (notification.channel, *notification.fallback_of):
+            told = incident.told.get(channel)
+            if told is not None and not told.reached:
+                del incident.told[channel]
+                for key in incident.groups:
+                    heard = self._book.groups[key].heard.get(channel)
+                    if heard is not None:
+                        heard.firing.discard(incident.id)
+        self._is_out(incident, notification)
+
+    def _is_out(self, incident: Incident, notification: Notification) -> None:
+        """Nothing more is to be expected of the notification."""
+        for key in incident.waiting:
+            stand_in = key
+            for channel in (*notification.fallback_of, notification.channel)[1:]:
+                stand_in = key_of(stand_in, channel)  # as Notification.on makes it
+            if stand_in == notification.key:
+                incident.waiting.remove(key)
+                self._teller.forget_if_done(incident)
+                return
+
+    def _incidents(self, notification: Notification) -> list[Incident]:
+        found = {
+            incident.id: incident for alert in notification.alerts if (incident := self._book.find(alert.alert_id))
+        }
+        return list(found.values())

@@ -1,0 +1,339 @@
+"""Incidents: from a window's numbers to "this has just started, is still so, is over".
+
+One state machine (see incident_machine) for each rule, model, version and feature, driven by event time alone, so that
+a replay of the same readings says the same, however they are cut into calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from alerting.alert import Alert
+from alerting.rules.decisions import Decision, Reason
+from alerting.rules.incident_alerts import (
+    Causes,
+    back_alert,
+    firing_alert,
+    given_up_alert,
+    no_data_alert,
+    removed_alert,
+    resolved_alert,
+    threshold_of,
+    told_of,
+)
+from alerting.rules.incident_machine import Incident, Judgement, Key, is_cut_off, step
+from alerting.rules.incident_state import Series, packed, unpacked
+from alerting.rules.metric_history import MetricHistory, Need
+from alerting.rules.reading import Judged, Kind, Reading, SqlReading
+from alerting.rules.rule import Rule
+from tables.errors import ConfigError
+from tables.watermark import END
+
+__all__ = ["DEFAULT_LIMIT", "GIVEN_UP_AFTER_MS", "Decision", "IncidentBook", "Reading", "Reason"]
+
+#: Model ids come from events: a flood of made-up ones must not fill the memory.
+DEFAULT_LIMIT: Final = 10_000
+#: A version that another one has replaced never has rows again.
+GIVEN_UP_AFTER_MS: Final = 2 * 86_400_000
+
+_NO_MORE: Final = END // 2
+"""Far beyond any time, and still so where a delay has been taken off the end."""
+
+_TOO_FEW: Final[Mapping[Kind, Reason]] = {
+    "ctr": Reason.TOO_FEW_IMPRESSIONS,
+    "serving": Reason.TOO_FEW_REQUESTS,
+    "drift": Reason.TOO_FEW_RECORDS,
+}
+
+
+class IncidentBook:
+    """All incidents that are open under `rules`; at most `limit` of them, and as many series remembered.
+
+    `causes` is asked for likely ones when an alert fires. `history` has what `drop` and `rise` compare with; whoever
+    checkpoints the book's `state()` carries the history's chunks beside it.
+    """
+
+    def __init__(
+        self,
+        rules: Iterable[Rule],
+        causes: Callable[[Judged], Causes] | None = None,
+        *,
+        limit: int = DEFAULT_LIMIT,
+    ) -> None:
+        """Raises ConfigError when two rules share a name or `limit` is below 1."""
+        if limit < 1:
+            raise ConfigError(f"limit: expected at least 1 incident, got {limit}")
+        self.history = MetricHistory()
+        self._causes = causes
+        self._limit = limit
+        # All in the order in which they were last touched: the first one is the first to be forgotten.
+        self._open: dict[Key, Incident] = {}
+        self._heard: dict[Series, int] = {}
+        self._expected: dict[Key, None] = {}
+        """What rules have judged whose `no_data` asks for more."""
+        self._looked: dict[tuple[Kind, int], int] = {}
+        """Up to when silence has been looked for."""
+        self._take_rules(rules)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Those in force, in their order."""
+        return tuple(self._rules.values())
+
+    @property
+    def firing(self) -> int:
+        """How many incidents are firing now."""
+        return sum(incident.fired_at is not None for incident in self._open.values())
+
+    def observe(self, reading: Reading, settle_ms: int | None = None) -> list[Decision]:
+        """Judge one window, once for each settle delay, in order of `window_end` within a series.
+
+        A series is a model and version, a kind, and a feature where the kind has one. The rules of the
+        reading's kind judge it: with `settle_ms` only those of that delay (the caller then comes back for
+        the longer ones, with the counts of that time), without it all. Alerts are dated `window_end` + the
+        rule's delay. Every rule asked gives at least one decision, in the order of the rules; a window that
+        a series has seen already gives `out_of_order` and changes nothing.
+        """
+        decisions: list[Decision] = []
+        heard: dict[int, int | None] = {}
+        for rule in self._by_kind.get(reading.kind, ()):
+            delay = rule.settle_ms
+            if settle_ms is not None and delay != settle_ms:
+                continue
+            if not rule.selects(reading.model_id, reading.model_version, reading.feature):
+                decisions.append(Decision.on_reading(Reason.NOT_SELECTED, rule.name, reading))
+                continue
+            if delay not in heard:
+                heard[delay] = self._hear(
+                    Series(reading.model_id, reading.model_version, reading.kind, reading.feature, delay),
+                    reading.window_end,
+                )
+            before = heard[delay]
+            if before is not None and reading.window_end <= before:
+                decisions.append(Decision.on_reading(Reason.OUT_OF_ORDER, rule.name, reading))
+                continue
+            if rule.no_data_ms:
+                decisions += self._end_silence(rule, reading, before)
+            decisions += self._judge(rule, reading)
+        return decisions
+
+    def observe_sql(
+        self, rule_name: str, readings: Iterable[SqlReading], window_start: int, window_end: int
+    ) -> list[Decision]:
+        """Take in what a rule's query has returned for a minute: each row is a breach of its model, version and
+        feature, and a good minute for all others that are open.
+
+        Minutes of a rule come in order; one that could not be asked is left out, and is a gap. Raises KeyError where no
+        rule that is a query has this name.
+        """
+        rule = self._rules[rule_name]
+        if rule.kind != "sql":
+            raise KeyError(rule_name)
+        before = self._hear(Series(rule_name, "", "sql", "", rule.settle_ms), window_end)
+        if before is not None and window_end <= before:
+            return [Decision(Reason.OUT_OF_ORDER, None, rule_name, "", "", "", window_start, window_end)]
+        decisions: list[Decision] = []
+        found: dict[Key, SqlReading] = {}
+        for reading in readings:
+            key = Key(rule_name, reading.model_id, reading.model_version, "sql", reading.feature)
+            if not rule.selects(reading.model_id, reading.model_version, reading.feature):
+                decisions.append(Decision.on_reading(Reason.NOT_SELECTED, rule_name, reading))
+            elif key in found:
+                decisions.append(Decision.on_reading(Reason.DUPLICATE_ROW, rule_name, reading))
+            else:
+                found[key] = reading
+        good = [key for key in self._open if key.rule == rule_name and key not in found]
+        for key in (*found, *good):
+            row = found.get(key)
+            value = None if row is None else row.value
+            decisions += self._advance(Judgement(rule, key, window_start, window_end, row is not None, value, row))
+        return decisions or [Decision(Reason.CONDITION_FALSE, None, rule_name, "", "", "", window_start, window_end)]
+
+    def observe_time(self, kind: Kind, until_ms: int, settle_ms: int) -> list[Decision]:
+        """Look for series that have gone silent, once all windows of a kind that end at or before `until_ms` have been
+        judged by the rules of this delay. At the end of a recording nobody knows what would have come: nothing is
+        missed there."""
+        if until_ms > _NO_MORE:
+            return []
+        rules = {
+            rule.name: rule for rule in self._by_kind.get(kind, ()) if rule.no_data_ms and rule.settle_ms == settle_ms
+        }
+        if not rules or until_ms <= self._looked.get((kind, settle_ms), until_ms - 1):
+            return []
+        self._looked[kind, settle_ms] = until_ms
+        decisions: list[Decision] = []
+        for key in [key for key in self._expected if key.rule in rules]:
+            heard = self._heard.get(Series(key.model_id, key.model_version, kind, key.feature, settle_ms))
+            decisions += self._look_for_silence(rules[key.rule], key, heard, until_ms)
+        return decisions
+
+    def replace_rules(self, rules: Iterable[Rule], at_ms: int) -> list[Decision]:
+        """Judge by other rules from now on.
+
+        Incidents of a rule that goes on, by its name and the kind of rows that it judges, stay as they are. What fires
+        under one that is gone, or no longer selects it, is resolved and dated `at_ms`; what is pending is dropped.
+        Raises ConfigError when two rules share a name; nothing has changed then.
+        """
+        self._take_rules(rules)
+        return self._remove_orphans(lambda key, incident: at_ms)
+
+    def state(self) -> dict[str, Any]:
+        """All that the book remembers but its history, in lists, texts and numbers (JSON and msgpack carry it)."""
+        return packed(self._open, self._heard, self._expected)
+
+    def restore(self, state: Mapping[str, Any]) -> list[Decision]:
+        """Go on from a `state()`, in place of what the book holds.
+
+        Where it was made under other rules, it is as if they had been replaced after the last window of each series.
+        Raises StoreError when the state is of another version or damaged; the book is then unchanged.
+        """
+        opened, heard, expected = unpacked(state)
+        # A book of a lower limit keeps what was touched last.
+        self._open = dict(list(opened.items())[-self._limit :])
+        self._heard = dict(list(heard.items())[-self._limit :])
+        self._expected = dict.fromkeys(expected[-self._limit :])
+        self._looked = {}
+        last: dict[tuple[str, ...], int] = {}
+        for series, window_end in heard.items():
+            last[series[:4]] = max(window_end, last.get(series[:4], window_end))
+        return self._remove_orphans(
+            lambda key, incident: max(
+                incident.breached_until, last.get((key.rule, "", "sql", "") if key.kind == "sql" else key[1:5], 0)
+            )
+        )
+
+    # -- one window
+
+    def _judge(self, rule: Rule, reading: Reading) -> list[Decision]:
+        value, changed = rule.value_of(reading), None
+        if rule.change is not None:
+            need = Need(rule.metric, rule.settle_ms)
+            self.history.put(need, reading)
+            changed = self.history.change(need, rule.change, reading, rule.minimum)
+            if changed is None:
+                return [Decision.on_reading(Reason.NO_HISTORY, rule.name, reading)]
+            value = changed.value
+        if value is None:
+            return [Decision.on_reading(_TOO_FEW[reading.kind], rule.name, reading)]
+        key = Key(rule.name, reading.model_id, reading.model_version, reading.kind, reading.feature)
+        if rule.no_data_ms:
+            self._expect(key._replace(silent=True))
+        breached = rule.holds(value)
+        return self._advance(
+            Judgement(rule, key, reading.window_start, reading.window_end, breached, value, reading, changed)
+        )
+
+    def _advance(self, found: Judgement) -> list[Decision]:
+        before = self._open.pop(found.key, None)
+        decisions: list[Decision] = []
+        if before is not None and is_cut_off(before, found):
+            decisions.append(Decision.on_window(Reason.GAP_RESET, found))
+            before = None
+        reason, after = step(before, found)
+        alert: Alert | None = None
+        if reason is Reason.RESOLVED and before is not None:
+            alert = resolved_alert(found, before)
+        elif reason is Reason.FIRED and after is not None and found.reading is not None:
+            after = replace(after, told=told_of(found.rule, threshold=threshold_of(found)))
+            alert = firing_alert(found, after, () if self._causes is None else self._causes(found.reading))
+        decisions.append(Decision.on_window(reason, found, alert))
+        if after is not None:
+            decisions += self._keep(found.key, after)
+        return decisions
+
+    def _keep(self, key: Key, incident: Incident) -> list[Decision]:
+        self._open[key] = incident
+        if len(self._open) <= self._limit:
+            return []
+        # Somebody has been told about a firing one, nobody about a pending one.
+        pending = (other for other, it in self._open.items() if it.fired_at is None and other != key)
+        evicted = next(pending, next(iter(self._open)))
+        return [Decision.on_incident(Reason.EVICTED, evicted, self._open.pop(evicted))]
+
+    def _hear(self, series: Series, window_end: int) -> int | None:
+        """Until when the series had been heard before."""
+        heard = self._heard.pop(series, None)
+        self._heard[series] = window_end if heard is None else max(heard, window_end)
+        if len(self._heard) > self._limit:
+            del self._heard[next(iter(self._heard))]
+        return heard
+
+    # -- silence
+
+    def _expect(self, key: Key) -> None:
+        self._expected.pop(key, None)
+        self._expected[key] = None
+        if len(self._expected) > self._limit:
+            del self._expected[next(iter(self._expected))]
+
+    def _end_silence(self, rule: Rule, reading: Reading, heard: int | None) -> list[Decision]:
+        key = Key(rule.name, reading.model_id, reading.model_version, reading.kind, reading.feature, silent=True)
+        decisions: list[Decision] = []
+        if key in self._expected:
+            decisions += self._look_for_silence(rule, key, heard, reading.window_start)
+        incident = self._open.pop(key, None)
+        if incident is not None:
+            incident = replace(incident, breached_until=reading.window_start)
+            # Told when the first of the new rows are.
+            alert = back_alert(key, incident, reading.window_end - reading.window_start + rule.settle_ms)
+            decisions.append(Decision.on_incident(Reason.DATA_BACK, key, incident, alert))
+        return decisions
+
+    def _look_for_silence(self, rule: Rule, key: Key, heard: int | None, until_ms: int) -> list[Decision]:
+        """Whether nothing has come from `heard` to `until_ms`: the same decisions whenever it is asked."""
+        if heard is None:  # forgotten, or heard with another delay only
+            del self._expected[key]
+            return []
+        decisions: list[Decision] = []
+        begun = heard + rule.no_data_ms
+        if until_ms >= begun and key not in self._open:
+            incident = Incident(heard, begun, begun + rule.settle_ms, told=told_of(rule, threshold=None))
+            decisions.append(Decision.on_incident(Reason.NO_DATA, key, incident, no_data_alert(key, incident)))
+            decisions += self._keep(key, incident)
+        if until_ms - heard >= GIVEN_UP_AFTER_MS:
+            del self._expected[key]
+            if key in self._open:
+                incident = replace(self._open.pop(key), breached_until=heard + GIVEN_UP_AFTER_MS)
+                alert = given_up_alert(key, incident, rule.settle_ms)
+                decisions.append(Decision.on_incident(Reason.GIVEN_UP, key, incident, alert))
+        return decisions
+
+    # -- other rules
+
+    def _take_rules(self, rules: Iterable[Rule]) -> None:
+        by_name: dict[str, Rule] = {}
+        by_kind: dict[Kind, list[Rule]] = {}
+        needs: dict[Need, int] = {}
+        for rule in rules:
+            if rule.name in by_name:
+                raise ConfigError(f"rules: expected names of their own, got {rule.name!r} twice")
+            by_name[rule.name] = rule
+            by_kind.setdefault(rule.kind, []).append(rule)
+            if rule.change is not None:
+                need = Need(rule.metric, rule.settle_ms)
+                needs[need] = max(needs.get(need, 0), rule.change.vs_ms + rule.change.over_ms)
+        self._rules, self._by_kind = by_name, by_kind
+        self.history.need(needs)
+
+    def _remove_orphans(self, dated: Callable[[Key, Incident], int]) -> list[Decision]:
+        self._expected = {key: None for key in self._expected if self._is_watched(key)}
+        decisions: list[Decision] = []
+        for key in [key for key in self._open if not self._is_watched(key)]:
+            incident = self._open.pop(key)
+            alert = None if incident.fired_at is None else removed_alert(key, incident, dated(key, incident))
+            decisions.append(Decision.on_incident(Reason.RULE_REMOVED, key, incident, alert))
+        return decisions
+
+    def _is_watched(self, key: Key) -> bool:
+        rule = self._rules.get(key.rule)
+        return (
+            rule is not None
+            and rule.kind == key.kind
+            and rule.selects(key.model_id, key.model_version, key.feature)
+            and (rule.no_data_ms > 0 or not key.silent)
+        )
