@@ -60,6 +60,8 @@ __all__ = [
 ]
 
 DEFAULT_GROUP = "tidemark"
+WEB_TOKEN_VARIABLE = "TIDEMARK_WEB_TOKEN"
+LEAST_WEB_TOKEN = 16
 DEFAULT_BROKER = "kafka://localhost:9092"
 DEFAULT_STORE = "redis://localhost:6379/0"
 
@@ -220,6 +222,7 @@ def _read(path: str | Path | None, env: Mapping[str, str], overrides: Overrides,
 def _read_web(section: Section, env: Mapping[str, str], overrides: Overrides, mistakes: Mistakes) -> WebConfig:
     host = section.take("host", values.text, DEFAULT_WEB_HOST)
     asked = section.take("port", values.port, 0)
+    section.refuse({"token": f"set {WEB_TOKEN_VARIABLE} instead"})
     section.finish()
     if said := env.get("TIDEMARK_WEB_PORT"):
         asked = mistakes.convert("TIDEMARK_WEB_PORT", said, values.port, asked)
@@ -227,4 +230,7 @@ def _read_web(section: Section, env: Mapping[str, str], overrides: Overrides, mi
         asked = mistakes.convert("--web-port", option, values.port, asked)
     if option := overrides.get("web_host"):
         host = mistakes.convert("--web-host", option, values.text, host)
-    return WebConfig(host=host, port=asked or DEFAULT_WEB_PORT, port_was_asked=bool(asked))
+    token = env.get(WEB_TOKEN_VARIABLE, "")
+    if token and (len(token) < LEAST_WEB_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
+        mistakes.note(f"{WEB_TOKEN_VARIABLE}: expected {LEAST_WEB_TOKEN} or more printable characters without blanks")
+    return WebConfig(host=host, port=asked or DEFAULT_WEB_PORT, port_was_asked=bool(asked), token=token)

@@ -152,6 +152,13 @@ class WebConfig:
     port: int = DEFAULT_WEB_PORT
     port_was_asked: bool = False
     """True where file, environment or command line name the port: it being taken is then an error."""
+    token: str = field(default="", repr=False)
+    """What a request to the API has to carry (`Authorization: Bearer`); empty: whoever reaches the port may ask."""
+
+    @property
+    def is_open_to_others(self) -> bool:
+        """Whether other machines reach the API, and nothing is asked of them."""
+        return not self.token and self.host not in ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

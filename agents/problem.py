@@ -1,15 +1,20 @@
-"""Errors of the HTTP API, as RFC 9457 problem details."""
+"""What holds for every request: errors are RFC 9457 problem details, and the API may want a token."""
 
 from __future__ import annotations
 
+import hmac
 import logging
 from collections.abc import Mapping
+from typing import Final
 
 import orjson
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
 log = logging.getLogger("tidemark.web")
+
+API: Final = "/api/"
+"""Below it a token is asked for, where there is one; probes, metrics and signed links are elsewhere."""
 
 
 class Problem(Exception):
@@ -28,7 +33,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except Problem as problem:
-        return _answer(request, problem.status, problem.title, problem.detail)
+        headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else {}
+        return _answer(request, problem.status, problem.title, problem.detail, headers)
     except web.HTTPException as error:
         if error.status < 400:
             raise
@@ -37,6 +43,20 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
         return _answer(request, 500, "Internal Server Error")
+
+
+def bearer(token: str) -> Middleware:
+    """Let requests to the API pass only with this token; an empty one lets all of them pass."""
+    expected = f"Bearer {token}".encode()
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        if token and request.path.startswith(API) and not hmac.compare_digest(given, expected):
+            raise Problem(401, "no token", "expected the header Authorization: Bearer with the token of this worker")
+        return await handler(request)
+
+    return check
 
 
 def _answer(

@@ -15,7 +15,7 @@ from agents import metric_protobuf
 from agents.config import WebConfig
 from agents.health import Health
 from agents.metrics import Metrics
-from agents.problem import problems
+from agents.problem import bearer, problems
 from tables.errors import RunError
 
 log = logging.getLogger("tidemark.web")
@@ -43,7 +43,7 @@ class WebServer:
         """
         listener = self._listen()
         self.port = listener.getsockname()[1]
-        app = web.Application(middlewares=[problems])
+        app = web.Application(middlewares=[problems, bearer(self._config.token)])
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._show_metrics)

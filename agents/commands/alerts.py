@@ -21,6 +21,7 @@ from alerting.alert import SEVERITIES, printable
 from tables.errors import ConfigError, RunError
 
 URL_VARIABLE: Final = "TIDEMARK_URL"
+WEB_TOKEN_VARIABLE: Final = "TIDEMARK_WEB_TOKEN"
 DEFAULT_URL: Final = "http://127.0.0.1:6066"
 TIMEOUT_S: Final = 15.0
 
@@ -32,7 +33,8 @@ example:
   tidemark alerts silences
   tidemark alerts unsilence 5b6c1f0e9d2a4477
 
-Any worker answers for all of them; --url, or TIDEMARK_URL, says where one is (default http://127.0.0.1:6066).
+Any worker answers for all of them; --url, or TIDEMARK_URL, says where one is (default http://127.0.0.1:6066). Where
+workers want a token, TIDEMARK_WEB_TOKEN has it.
 """
 
 _WIDEST: Final = 600
@@ -177,10 +179,12 @@ async def _ask(
     method: str, url: str, *, params: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
 ) -> Any:
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    token = os.environ.get(WEB_TOKEN_VARIABLE)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.request(method, url, params=params, json=body) as response,
+            session.request(method, url, params=params, json=body, headers=headers) as response,
         ):
             text = await response.text()
     except aiohttp.InvalidURL as error:

@@ -33,8 +33,8 @@ example:
 
   TIDEMARK_KAFKA_INSTANCE_ID=$HOSTNAME tidemark worker
 
-environment: TIDEMARK_CONFIG, TIDEMARK_BROKER, TIDEMARK_STORE, TIDEMARK_WEB_PORT, TIDEMARK_HASH_KEY,
-TIDEMARK_KAFKA_INSTANCE_ID
+environment: TIDEMARK_CONFIG, TIDEMARK_BROKER, TIDEMARK_STORE, TIDEMARK_WEB_PORT, TIDEMARK_WEB_TOKEN,
+TIDEMARK_HASH_KEY, TIDEMARK_KAFKA_INSTANCE_ID
 
 With an instance id (also kafka.instance_id), which each worker needs for itself and keeps, a worker that was killed or
 stopped and is started again has its partitions back at once, and the others notice nothing. Until it is back nobody
@@ -62,6 +62,12 @@ def run(args: argparse.Namespace) -> int:
     configure_logging("debug" if args.debug else args.log_level)
     if config.privacy.warning:
         log.warning("%s", config.privacy.warning)
+    if config.web.is_open_to_others:
+        log.warning(
+            "whoever reaches %s may acknowledge and silence alerts: set TIDEMARK_WEB_TOKEN, or let only what is meant "
+            "to through",
+            config.web.host,
+        )
     asyncio.run(serve(config))
     return 0
 

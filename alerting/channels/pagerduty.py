@@ -27,7 +27,8 @@ _SEVERITY: Final[dict[Severity, str]] = {"critical": "critical", "major": "error
 
 
 class PagerDutyChannel:
-    """One event an alert: trigger, acknowledge or resolve, under the alert's id as `dedup_key`.
+    """One event an alert: trigger, acknowledge or resolve, under the alert's fingerprint as `dedup_key`: an incident
+    that takes over from another of the same condition, as after a loss of the store, ends what the other began.
 
     `routing_key` is the integration key of a service, a secret.
     """
@@ -86,7 +87,7 @@ class PagerDutyChannel:
         event: dict[str, Any] = {
             "routing_key": self._routing_key,
             "event_action": _ACTION[alert.status],
-            "dedup_key": alert.alert_id,
+            "dedup_key": alert.fingerprint,
             "client": "tidemark",
             "links": links,
             "payload": {

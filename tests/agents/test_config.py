@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,19 @@ def test_a_wrong_option_or_variable_is_named() -> None:
         load_config(None, NOTHING, {"broker": "x"})
     with pytest.raises(ConfigError, match=r"^TIDEMARK_STORE: .*http"):
         load_config(None, {"TIDEMARK_STORE": "http://localhost"})
+
+
+def test_the_token_of_the_api_comes_from_the_environment_only(folder: Path) -> None:
+    config = load_config(None, {"TIDEMARK_WEB_TOKEN": "0123456789abcdef"})
+    assert config.web.token == "0123456789abcdef"
+    assert not replace(config.web, host="0.0.0.0").is_open_to_others
+    assert replace(config.web, host="0.0.0.0", token="").is_open_to_others
+    assert not load_config(None, {}).web.is_open_to_others
+    with pytest.raises(ConfigError, match=r"^TIDEMARK_WEB_TOKEN: expected 16 or more printable characters") as caught:
+        load_config(None, {"TIDEMARK_WEB_TOKEN": "hunter2"})
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"web.token: a secret does not belong in this file: set TIDEMARK_WEB_TOKEN"):
+        load("web: {token: hunter2}")
 
 
 KINDS_OF_CHANNEL = "terminal, webhook, alertmanager, wecom, dingtalk, feishu, slack, pagerduty or email"

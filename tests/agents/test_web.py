@@ -157,3 +157,26 @@ async def test_a_server_can_be_started_again_on_its_port(health: Health) -> None
     second = WebServer(WebConfig(host=HOST, port=first.port, port_was_asked=True), Metrics(), health)
     await second.start()
     await second.stop()
+
+
+async def test_with_a_token_the_api_is_for_those_who_have_it(health: Health) -> None:
+    async def hello(_: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    config = WebConfig(host=HOST, port=0, port_was_asked=True, token="0123456789abcdef")
+    assert "0123456789" not in repr(config)
+    server = WebServer(config, Metrics(), health, [web.get("/api/v1/hello", hello), web.get("/a/token", hello)])
+    await server.start()
+    try:
+        status, kind, problem, headers = await ask(server, "/api/v1/hello")
+        assert (status, kind, headers["WWW-Authenticate"]) == (401, "application/problem+json", "Bearer")
+        assert problem["title"] == "no token"
+        url = f"http://{HOST}:{server.port}/api/v1/hello"
+        async with aiohttp.ClientSession() as session:
+            for given, expected in (("0123456789abcdef", 200), ("0123456789abcdeg", 401), ("", 401), ("\xe9", 401)):
+                async with session.get(url, headers={"Authorization": f"Bearer {given}"}) as answer:
+                    assert answer.status == expected
+        # Links carry their own right, and probes know nothing.
+        assert (await ask(server, "/a/token"))[0] == (await ask(server, "/livez"))[0] == 200
+    finally:
+        await server.stop()

@@ -42,7 +42,7 @@ async def test_the_event(receiver: Receiver, pagerduty: PagerDutyChannel) -> Non
     assert orjson.loads(receiver.received[0].body) == {
         "routing_key": KEY,
         "event_action": "trigger",
-        "dedup_key": "00000000000000a1",
+        "dedup_key": "00000000000000f1",
         "client": "tidemark",
         "client_url": "https://tm.example",
         "links": [
@@ -75,11 +75,12 @@ def test_one_incident_is_triggered_acknowledged_and_resolved(pagerduty: PagerDut
     told = [
         an_alert(),
         an_alert(status="acknowledged"),
-        an_alert(status="resolved", resolved_at=1_777_630_000_000),
+        # Whoever watches may have begun anew meanwhile: another incident of the same condition.
+        an_alert(status="resolved", resolved_at=1_777_630_000_000, alert_id="00000000000000a2"),
     ]
     events = [event for alert in told for event in events_of(pagerduty, alert)]
     assert [event["event_action"] for event in events] == ["trigger", "acknowledge", "resolve"]
-    assert {event["dedup_key"] for event in events} == {"00000000000000a1"}
+    assert {event["dedup_key"] for event in events} == {"00000000000000f1"}
 
 
 def test_each_alert_of_a_group_is_an_event_with_its_own_words_and_urgency(pagerduty: PagerDutyChannel) -> None:
