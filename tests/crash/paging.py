@@ -139,6 +139,11 @@ def alert(model_id: str, started_at: int) -> Alert:
     )
 
 
+def repeats(told: Sequence[Told]) -> int:
+    """Messages that a receiver had already."""
+    return sum(count - 1 for count in Counter((each.receiver, each.key) for each in told).values())
+
+
 def mistakes(made: Sequence[Incident], told: Sequence[Told], kills: int, down_s: float) -> list[str]:
     """What went wrong, one line each. `down_s`: how long nobody may have been there after a kill."""
     found = []
@@ -171,7 +176,7 @@ def mistakes(made: Sequence[Incident], told: Sequence[Told], kills: int, down_s:
             for each in mine
             if each.status == "firing" and each.at > incident.over_at + SLACK_S
         ]
-    repeated = sum(count - 1 for count in Counter((each.receiver, each.key) for each in told).values())
+    repeated = repeats(told)
     if repeated > kills:
         found.append(f"{repeated} messages came twice, with {kills} kills")
     stages = Counter((each.receiver, each.alert_id, each.status, each.stage) for each in told)

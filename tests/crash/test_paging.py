@@ -23,7 +23,7 @@ from agents.config import load_config
 from agents.kafka_admin import connect
 from deploy.process import free_port
 from deploy.stack import KafkaCluster, RedisServer
-from tests.crash.paging import ESCALATE_S, Incident, Receivers, acknowledge, incidents, mistakes
+from tests.crash.paging import ESCALATE_S, Incident, Receivers, acknowledge, incidents, mistakes, repeats
 from tests.crash.world import READY_S, Worker, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(420), pytest.mark.allow_blocking]
@@ -99,8 +99,9 @@ async def test_every_stage_of_every_incident_is_told(
         await producer.stop()
         await receivers.stop()
     said = [each for each in receivers.told if each.status == "firing"]
-    say(f"{len(receivers.told)} messages, {len(said)} calls, {KILLS} kills, mistakes:")
     found = mistakes(made, receivers.told, KILLS, DOWN_S)
+    twice = repeats(receivers.told)
+    say(f"{len(receivers.told)} messages, {len(said)} calls, {twice} came twice, {KILLS} kills, {len(found)} mistakes")
     for line in found:
         say(line)
     assert not found
