@@ -15,7 +15,7 @@ from agents.alerts_state import AlertsState
 from agents.custodian import Custodian, Held
 from agents.metrics import Metrics
 from agents.transports.consumer import BatchConsumer
-from alerting.alert import SEVERITIES, Severity, printable
+from alerting.alert import Severity, printable
 from alerting.desk.policy import AlertingPolicy
 from alerting.notification import Notification
 from alerting.sending.notifier import Notifier
@@ -100,7 +100,7 @@ class AlertsAgent:
         for held in self._caught_up():
             for notification in held.state.take_saved(held.lease.number):
                 least = self._min_severity_of.get(notification.channel)
-                if least is None or SEVERITIES.index(notification.severity) <= SEVERITIES.index(least):
+                if least is None or any(alert.is_at_least(least) for alert in notification.alerts):
                     self.notifier.submit(notification, self._gate(held))
                 else:
                     self._metrics.notifications.labels(notification.channel, "below_severity").inc()

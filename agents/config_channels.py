@@ -20,6 +20,7 @@ from agents.channel_config import (
 )
 from agents.channel_making import make_channel
 from agents.config_file import Section
+from agents.config_secrets import secret_of_variable, text_of_file
 from alerting.alert import SEVERITIES, Severity
 from alerting.channels.base import Budget
 from alerting.channels.email import TLS, Tls, is_loopback
@@ -194,28 +195,13 @@ def _secret(section: Section, name: str, folder: Path, env: Mapping[str, str], *
     variable_field, file_field = f"{name}_env", f"{name}_file"
     if refused:
         section.refuse({name: f"name an environment variable as {variable_field} or a file as {file_field}"})
-    variable = section.take(variable_field, values.text, "")
+    variable = secret_of_variable(section, variable_field, env)
     file = section.take(file_field, values.text, "")
-    if variable and file:
+    if variable_field not in section:
+        return text_of_file(section, file_field, folder / file) if file else ""
+    if file:
         section.mistake(file_field, f"expected either {variable_field} or {file_field}, got both")
-    if variable:
-        if not env.get(variable):
-            section.mistake(variable_field, f"the environment variable {variable} is not set")
-        return env.get(variable, "")
-    return _secret_of_file(section, file_field, folder / file) if file else ""
-
-
-def _secret_of_file(section: Section, name: str, path: Path) -> str:
-    try:
-        # Without the line end that editors add.
-        secret = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "expected UTF-8 text"
-        section.mistake(name, f'cannot read "{path}": {reason}')
-        return ""
-    if not secret:
-        section.mistake(name, f'expected a secret, "{path}" is empty')
-    return secret
+    return variable
 
 
 def _severity(value: object) -> Severity:

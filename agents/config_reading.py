@@ -9,6 +9,7 @@ from pathlib import Path
 from agents import config_sections as sections
 from agents import config_values as values
 from agents.config_file import Mistakes, Section, show
+from agents.config_secrets import secret_of_file, secret_of_variable, text_of_file
 from agents.config_sections import (
     KafkaConfig,
     LinksConfig,
@@ -85,7 +86,7 @@ def read_privacy(section: Section, folder: Path, env: Mapping[str, str], mistake
         return PrivacyConfig(secret=secret)
     if not name:
         return PrivacyConfig()
-    secret = _secret_of_file(section, "hash_key_file", folder / name) or b""
+    secret = secret_of_file(section, "hash_key_file", folder / name)
     if secret and len(secret) < least:
         section.mistake("hash_key_file", f"expected a file with {least} bytes or more, got {len(secret)}")
         return PrivacyConfig()
@@ -148,11 +149,11 @@ def _read_security(section: Section, folder: Path, env: Mapping[str, str]) -> Se
     protocol = section.take("protocol", values.choice(*sections.SECURITY_PROTOCOLS, fold=str.upper), "PLAINTEXT")
     mechanism = section.take("mechanism", values.choice(*sections.SASL_MECHANISMS, fold=str.upper), "PLAIN")
     username = section.take("username", values.text, "")
-    password = _secret_of_variable(section, "password_env", env)
+    password = secret_of_variable(section, "password_env", env)
     if file := section.take("password_file", values.text, ""):
         if password:
             section.mistake("password_file", "expected either password_env or password_file, got both")
-        password = (_secret_of_file(section, "password_file", folder / file) or b"").decode("utf-8", "replace")
+        password = text_of_file(section, "password_file", folder / file)
     cafile = section.take("cafile", values.text, "")
     if cafile:
         cafile = str(folder / cafile)
@@ -168,23 +169,3 @@ def _read_security(section: Section, folder: Path, env: Mapping[str, str]) -> Se
             section.mistake("protocol", f"{protocol} needs password_env or password_file too")
     section.finish()
     return security
-
-
-def _secret_of_variable(section: Section, name: str, env: Mapping[str, str]) -> str:
-    """The value of the environment variable that field `name` names; empty where the field is absent."""
-    variable = section.take(name, values.text, "")
-    if variable and not env.get(variable):
-        section.mistake(name, f"the environment variable {variable} is not set")
-    return env.get(variable, "") if variable else ""
-
-
-def _secret_of_file(section: Section, name: str, path: Path) -> bytes | None:
-    """The contents of a file that field `name` names, without the line end that editors add."""
-    try:
-        secret = path.read_bytes().rstrip(b"\r\n")
-    except OSError as error:
-        section.mistake(name, f'cannot read "{path}": {error.strerror or error}')
-        return None
-    if not secret:
-        section.mistake(name, f'expected a secret, "{path}" is empty')
-    return secret

@@ -7,14 +7,12 @@ from typing import Final
 
 from alerting.alert import SEVERITIES, printable
 from alerting.durations import say_duration
-from alerting.rules.expressions import DEFAULT_OVER_MS, Comparison
-from alerting.rules.metrics import DROP, LEVEL, METRICS, RISE, Unit
-from alerting.rules.reading import LEVELS
+from alerting.rules.expressions import DEFAULT_OVER_MS
+from alerting.rules.metrics import METRICS
 from alerting.rules.rule import Rule
+from alerting.rules.summary import condition, judged_value
 
-_WORDS: Final[dict[Comparison, str]] = {"<": "below", "<=": "at or below", ">": "above", ">=": "at or above"}
 _TEXT: Final = 60
-_MOST_DECIMALS: Final = 6
 
 
 def condition_of(rule: Rule) -> str:
@@ -28,23 +26,16 @@ def condition_of(rule: Rule) -> str:
         subject = f"{change.direction} of {subject} against {say_duration(change.vs_ms)} before"
         if change.over_ms != DEFAULT_OVER_MS:
             subject += f" over {say_duration(change.over_ms)}"
-    return f"{subject} {_WORDS[rule.comparison]} {_short(rule, rule.threshold)}"
+    return f"{subject} {condition(rule)}"
 
 
 def value_of(rule: Rule, value: float | None) -> str:
     """A value that the rule has judged, e.g. `4.1 %`; empty where there is none."""
-    unit = _unit(rule)
     if value is None or not math.isfinite(value):
         return ""
-    if unit is None:
-        return _trimmed(f"{value:,.3f}")
-    if unit is LEVEL:
-        return LEVELS[int(value)]
-    shown, limit, decimals = value * unit.scale, rule.threshold * unit.scale, unit.decimals
-    # "5.0 %" against 5 % would look like a mistake: show as many digits as tell the two apart.
-    while decimals < _MOST_DECIMALS and value != rule.threshold and round(shown, decimals) == round(limit, decimals):
-        decimals += 1
-    return f"{shown:,.{decimals}f}{unit.shown_as}"
+    if rule.query is not None:
+        return f"{value:,.3f}".rstrip("0").rstrip(".")
+    return judged_value(rule, value)
 
 
 def selected_by(rule: Rule) -> str:
@@ -65,22 +56,3 @@ def severities_of(rules: tuple[Rule, ...]) -> str:
 def counted(number: int, noun: str) -> str:
     """E.g. `1 rule`, `2,000 rules`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _unit(rule: Rule) -> Unit | None:
-    if rule.query is not None:
-        return None
-    if rule.change is None:
-        return METRICS[rule.metric].unit
-    return DROP if rule.change.direction == "drop" else RISE
-
-
-def _short(rule: Rule, value: float) -> str:
-    unit = _unit(rule)
-    if unit is None or unit is LEVEL:
-        return value_of(rule, value)
-    return _trimmed(f"{value * unit.scale:,.{_MOST_DECIMALS}f}") + unit.shown_as
-
-
-def _trimmed(number: str) -> str:
-    return number.rstrip("0").rstrip(".")

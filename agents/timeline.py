@@ -21,8 +21,6 @@ STEPS_MS: Final = (
     *(hours * HOUR_MS for hours in (1, 2, 3, 6, 12)),
     *(days * DAY_MS for days in (1, 2, 7, 28, 364)),
 )
-LABEL_CELLS: Final = 5
-"""Of `10:05` and `05-01`."""
 CELLS_A_TICK: Final = 9
 LEAST_CELLS: Final = 10
 SEVERITY_STYLES: Final[dict[Severity, str]] = {"critical": "bold red", "major": "red", "minor": "yellow"}

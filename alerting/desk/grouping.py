@@ -66,11 +66,6 @@ class Group:
         soonest = now_ms + route.group_wait_ms
         return soonest if self.told_at is None else max(soonest, self.told_at + route.group_interval_ms)
 
-    def repeat_due(self, route: Route) -> int | None:
-        """When it is to be told again even though nothing changes."""
-        last = [heard.at for heard in self.heard.values() if heard.firing]
-        return min(last) + route.repeat_interval_ms if last else None
-
     def state(self) -> list[Any]:
         """Plain data."""
         heard = [[channel, h.receiver, h.at, sorted(h.firing), h.rounds] for channel, h in self.heard.items()]

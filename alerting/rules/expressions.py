@@ -64,6 +64,13 @@ class Expression:
     change: Change | None = None
 
 
+def unit_of(metric: str, change: Change | None) -> Unit:
+    """In which unit thresholds and values are: the metric's own, or that of how it changes."""
+    if change is None:
+        return METRICS[metric].unit
+    return DROP if change.direction == "drop" else RISE
+
+
 def parse_expression(source: str, where: str = "expr") -> Expression:
     """Read `METRIC COMPARISON THRESHOLD` or `drop(METRIC, vs=DURATION) COMPARISON SHARE`, or `rise`.
 
@@ -87,12 +94,9 @@ def parse_expression(source: str, where: str = "expr") -> Expression:
         names = ", ".join(map(written, METRICS))
         raise ConfigError(f"{where}: unknown metric {name!r}; expected {names}{did_you_mean(name, _NAMES)}")
     feature = _parse_argument(name, metric, match["argument"], where)
-    if change is None:
-        unit = metric.unit
-    elif metric.unit is LEVEL:
+    if change is not None and metric.unit is LEVEL:
         raise ConfigError(f"{where}: expected a metric with a number for {change.direction}, got {name}: use psi or ks")
-    else:
-        unit = DROP if change.direction == "drop" else RISE
+    unit = unit_of(name, change)
     threshold = _parse_threshold(match["threshold"], unit, where)
     # A change is below 0 where it goes the other way.
     least = 0 if change is None else None

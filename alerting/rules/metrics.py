@@ -13,6 +13,9 @@ from alerting.rules.reading import LEVELS, Kind
 #: What a metric's parentheses take: nothing, `latency`, or the name of a feature.
 Argument = Literal["", "latency", "FEATURE"]
 
+MOST_DECIMALS: Final = 6
+"""With which any number is told."""
+
 _PLAIN: Final[Mapping[str, Decimal]] = MappingProxyType({"": Decimal(1)})
 
 
@@ -32,6 +35,13 @@ class Unit:
     """What a value that is told is multiplied by."""
     decimals: int = 0
     """How many of them are told at least."""
+
+    def decimals_beside(self, value: float, threshold: float) -> int:
+        """How many to tell `value` with beside `threshold`: "5.0 %, below 5 %" would read as a mistake."""
+        shown, limit, decimals = value * self.scale, threshold * self.scale, self.decimals
+        while decimals < MOST_DECIMALS and value != threshold and round(shown, decimals) == round(limit, decimals):
+            decimals += 1
+        return decimals
 
 
 RATIO: Final = Unit(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from alerting.alert import printable
 from alerting.durations import say_duration
-from alerting.rules.expressions import Comparison
-from alerting.rules.metrics import DROP, LEVEL, METRICS, RISE, Unit
+from alerting.rules.expressions import Comparison, unit_of
+from alerting.rules.metrics import LEVEL, METRICS, MOST_DECIMALS, Unit
 from alerting.rules.reading import LEVELS, CtrReading, DriftReading, Reading, SqlReading
 from alerting.rules.rule import Rule
 
@@ -17,14 +17,13 @@ if TYPE_CHECKING:
     from alerting.rules.metric_history import Changed
 
 _WORDS: Final[dict[Comparison, str]] = {"<": "below", "<=": "at or below", ">": "above", ">=": "at or above"}
-_MOST_DECIMALS: Final = 6
 _MOST_COLUMNS: Final = 8
 
 
 def firing_summary(rule: Rule, reading: Reading, value: float, lasted_ms: int, changed: Changed | None = None) -> str:
     """E.g. `CTR of home v3 is 4.1 %, below 5 % for 2 min (10,000 shown, 412 clicked, 10:02-10:03 UTC)`."""
     return (
-        f"{_subject(rule, reading)} is {_value(rule, value)}, {_condition(rule)}"
+        f"{_subject(rule, reading)} is {judged_value(rule, value)}, {condition(rule)}"
         f" for {say_duration(lasted_ms)} ({_numbers(rule, reading, changed)})"
     )
 
@@ -32,7 +31,7 @@ def firing_summary(rule: Rule, reading: Reading, value: float, lasted_ms: int, c
 def resolved_summary(rule: Rule, reading: Reading, value: float, lasted_ms: int, changed: Changed | None = None) -> str:
     """E.g. `CTR of home v3 is 8.0 %, no longer below 5 % after 6 min (10,000 shown, ...)`."""
     return (
-        f"{_subject(rule, reading)} is {_value(rule, value)}, no longer {_condition(rule)}"
+        f"{_subject(rule, reading)} is {judged_value(rule, value)}, no longer {condition(rule)}"
         f" after {say_duration(lasted_ms)} ({_numbers(rule, reading, changed)})"
     )
 
@@ -97,29 +96,21 @@ def _subject(rule: Rule, reading: Reading) -> str:
     return f"{rule.change.direction.capitalize()} of {subject} against {say_duration(rule.change.vs_ms)} before"
 
 
-def _unit(rule: Rule) -> Unit:
-    if rule.change is None:
-        return METRICS[rule.metric].unit
-    return DROP if rule.change.direction == "drop" else RISE
-
-
-def _condition(rule: Rule) -> str:
-    unit = _unit(rule)
+def condition(rule: Rule) -> str:
+    """What a rule that is no query compares with, e.g. `below 5 %`."""
+    unit = unit_of(rule.metric, rule.change)
     if unit is LEVEL:
         return f"{_WORDS[rule.comparison]} {LEVELS[int(rule.threshold)]}"
-    threshold = f"{rule.threshold * unit.scale:,.{_MOST_DECIMALS}f}".rstrip("0").rstrip(".")
+    threshold = f"{rule.threshold * unit.scale:,.{MOST_DECIMALS}f}".rstrip("0").rstrip(".")
     return f"{_WORDS[rule.comparison]} {threshold}{unit.shown_as}"
 
 
-def _value(rule: Rule, value: float) -> str:
-    unit = _unit(rule)
+def judged_value(rule: Rule, value: float) -> str:
+    """A value that a rule which is no query has judged, e.g. `4.1 %`."""
+    unit = unit_of(rule.metric, rule.change)
     if unit is LEVEL:
         return LEVELS[int(value)]
-    shown, limit, decimals = value * unit.scale, rule.threshold * unit.scale, unit.decimals
-    # "5.0 %, below 5 %" would read as a mistake: show as many digits as tell the two apart.
-    while decimals < _MOST_DECIMALS and value != rule.threshold and round(shown, decimals) == round(limit, decimals):
-        decimals += 1
-    return _shown(value, unit, decimals)
+    return _shown(value, unit, unit.decimals_beside(value, rule.threshold))
 
 
 def _shown(value: float, unit: Unit, decimals: int) -> str:

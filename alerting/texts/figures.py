@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import Any, Final, TypeGuard
 
 from alerting.alert import Alert, printable
-from alerting.rules.expressions import Comparison, Expression, parse_expression
-from alerting.rules.metrics import DROP, LEVEL, METRICS, RISE, Unit
+from alerting.rules.expressions import Comparison, Expression, parse_expression, unit_of
+from alerting.rules.metrics import LEVEL, METRICS, MOST_DECIMALS, Unit
 from alerting.rules.reading import LEVELS
 from alerting.texts.phrases import Words, say_duration
 from alerting.texts.template_filters import in_zone, say_offset
@@ -22,7 +22,6 @@ _HOLDS: Final[Mapping[Comparison, Callable[[float, float], bool]]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_MOST_DECIMALS: Final = 6
 _MOST_NUMBERS: Final = 12
 _LATENCIES: Final = ("p50", "p95", "p99", "max")
 _COUNTS: Final = ("impressions", "clicks", "requests", "errors")
@@ -80,13 +79,10 @@ def value_text(alert: Alert, words: Words) -> str:
         return _plain(value)
     if unit is LEVEL:
         return _level(value, words)
-    shown, decimals = value * unit.scale, unit.decimals
+    decimals = unit.decimals
     if threshold is not None and math.isfinite(threshold):
-        # "5.0 %, below 5 %" would read as a mistake.
-        limit = threshold * unit.scale
-        while decimals < _MOST_DECIMALS and value != threshold and round(shown, decimals) == round(limit, decimals):
-            decimals += 1
-    return f"{shown:,.{decimals}f}{_suffix(unit, words)}"
+        decimals = unit.decimals_beside(value, threshold)
+    return f"{value * unit.scale:,.{decimals}f}{_suffix(unit, words)}"
 
 
 def threshold_text(alert: Alert, words: Words) -> str:
@@ -197,11 +193,7 @@ def cause_text(cause: Mapping[str, Any], words: Words) -> str:
 
 def _unit(alert: Alert) -> Unit | None:
     judged = expression_of(alert)
-    if judged is None:
-        return None
-    if judged.change is not None:
-        return DROP if judged.change.direction == "drop" else RISE
-    return METRICS[judged.metric].unit
+    return None if judged is None else unit_of(judged.metric, judged.change)
 
 
 def _suffix(unit: Unit, words: Words) -> str:
@@ -248,7 +240,7 @@ def _fixed(number: object, decimals: int, scale: int = 1) -> str:
     return f"{number * scale:,.{decimals}f}" if _is_number(number) else "?"
 
 
-def _short(number: float, decimals: int = _MOST_DECIMALS) -> str:
+def _short(number: float, decimals: int = MOST_DECIMALS) -> str:
     return f"{number:,.{decimals}f}".rstrip("0").rstrip(".")
 
 

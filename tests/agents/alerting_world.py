@@ -20,8 +20,9 @@ from agents.app import create_app
 from agents.config import Config, load_config
 from agents.tidemark_app import TidemarkApp
 from agents.transports.memory_broker import MemoryBroker
-from alerting.alert import Alert, alert_id_of, fingerprint_of
+from alerting.alert import Alert, Severity, alert_id_of, fingerprint_of
 from deploy.process import free_port
+from tests.alerting import samples
 
 
 @dataclass
@@ -59,26 +60,28 @@ class World:
             return answer.status, orjson.loads(data) if is_json and data else data.decode()
 
 
-def an_alert(model: str = "home", *, severity: Any = "critical", rule: str = "errors-high") -> Alert:
-    """One that fires."""
-    started = time.time_ns() // 1_000_000 // 60_000 * 60_000
+def an_alert(
+    model: str = "home",
+    *,
+    severity: Severity = "critical",
+    rule: str = "errors-high",
+    started_at: int | None = None,
+) -> Alert:
+    """One that fires, with ids as the rules give them; it began this minute if nothing else is said."""
+    started = time.time_ns() // 60_000_000_000 * 60_000 if started_at is None else started_at
     fingerprint = fingerprint_of(rule, model, "v3", {})
-    return Alert(
+    return samples.an_alert(
         alert_id=alert_id_of(fingerprint, started),
         fingerprint=fingerprint,
         rule=rule,
         severity=severity,
-        status="firing",
         model_id=model,
         model_version="v3",
         labels={},
         value=0.2,
-        threshold=0.05,
         started_at=started,
         fired_at=started + 120_000,
-        resolved_at=None,
         summary=f"Error rate of {model} v3 is 20.0 %, above 5 % for 2 min",
-        causes=(),
         related={"requests": 1000, "errors": 200, "metric": "error_rate", "comparison": ">"},
     )
 

@@ -14,7 +14,8 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from alerting.alert import Alert, alert_id_of, fingerprint_of
+from alerting.alert import Alert
+from tests.agents.alerting_world import an_alert
 
 ESCALATE_S = 8.0
 """From the first step of the policy to the second."""
@@ -112,31 +113,8 @@ def incidents(rng: random.Random, count: int, over_s: float) -> list[Incident]:
                 acks, ends = opens + ESCALATE_S + rng.uniform(2.0, 12.0), opens + rng.uniform(30.0, 45.0)
             case _:  # nobody does
                 ends = opens + rng.uniform(30.0, 45.0)
-        made.append(Incident(alert(f"model-{number}", now + number), opens, acks, ends))
+        made.append(Incident(an_alert(f"model-{number}", started_at=now + number), opens, acks, ends))
     return made
-
-
-def alert(model_id: str, started_at: int) -> Alert:
-    """A critical one, firing."""
-    fingerprint = fingerprint_of("errors-high", model_id, "v1", {})
-    return Alert(
-        alert_id=alert_id_of(fingerprint, started_at),
-        fingerprint=fingerprint,
-        rule="errors-high",
-        severity="critical",
-        status="firing",
-        model_id=model_id,
-        model_version="v1",
-        labels={},
-        value=0.2,
-        threshold=0.05,
-        started_at=started_at,
-        fired_at=started_at + 120_000,
-        resolved_at=None,
-        summary=f"Error rate of {model_id} v1 is 20.0 %",
-        causes=(),
-        related={"requests": 1000, "errors": 200},
-    )
 
 
 def repeats(told: Sequence[Told]) -> int:
