@@ -77,6 +77,7 @@ class InputState(PartitionState, Generic[SettingT]):
         self._telling = Telling(partition, group, setting.topics.partials)
         self._dead: list[Outgoing] = []
         self._touched = True
+        self._replays = False
 
     # -- time
 
@@ -112,6 +113,7 @@ class InputState(PartitionState, Generic[SettingT]):
     def begin(self, clock_ms: int) -> None:
         """The clock of a replay starts here: no input has been idle before."""
         self.clock_ms = clock_ms
+        self._replays = True
         for topic in self._topics:
             self.touch(topic)
 
@@ -144,7 +146,9 @@ class InputState(PartitionState, Generic[SettingT]):
 
     def _speaker(self, epoch: int, number: int) -> Speaker:
         """Raises BrokerUnavailable: ask before anything is taken out of the state."""
-        return Speaker(epoch, number, self._setting.sources(), self._setting.targets())
+        sources, targets = self._setting.sources(), self._setting.targets()
+        idle_for_ms = 0 if self._replays else self._time.idle_for(self.clock_ms)
+        return Speaker(epoch, number, sources, targets, self.idle, idle_for_ms)
 
     def _feature_words(self) -> list[Words]:
         """To be told before all else, with the time as it was: what follows may close the windows of these rows."""

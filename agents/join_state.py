@@ -117,7 +117,7 @@ class JoinState(InputState[JoinSetting]):
             append=append | feature_append,
             drop=frozenset(drop | feature_drop),
             before=self._take_dead(),
-            after=tuple(self._telling.messages(words, speaker, self.clock_ms, self.idle)),
+            after=tuple(self._telling.messages(words, speaker, self.clock_ms)),
         )
 
     def restore(self, state: Mapping[str, Any], chunks: Mapping[str, bytes]) -> None:

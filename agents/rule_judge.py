@@ -57,13 +57,16 @@ class RuleJudge:
         drift: DriftWindows,
         watermark: Callable[[Kind], int],
         slowest: Callable[[], int],
+        silence: Callable[[Kind | None], int],
     ) -> None:
-        """`watermark`: how far event time has come for a kind of rows; `slowest`: for all that are not silent."""
+        """`watermark`: how far event time has come for a kind of rows; `slowest`: for all that are not silent;
+        `silence`: for how many ms all that tell of a kind, or of any, have been silent."""
         self._setting = setting
         self._merges = merges
         self._drift = drift
         self._watermark = watermark
         self._slowest = slowest
+        self._silence = silence
         self._matured: dict[tuple[Kind, int], int] = {}
         self._begin = min(merge.first_open for merge in merges.values())
         self._causes: dict[Model, list[tuple[int, dict[str, Any]]]] = {}
@@ -80,9 +83,10 @@ class RuleJudge:
         """Judge what has come of age."""
         # Drift first: it explains what else fires in the same window.
         for (kind, settle), since in sorted(self._matured.items(), key=lambda item: item[0][0] != "drift"):
-            windows, until = self._merges[kind].mature(self._watermark(kind), settle, since)
+            watermark, silence = self._watermark(kind), self._silence(kind)
+            windows, until = self._merges[kind].mature(waited(watermark, silence, settle), settle, since)
             self._matured[kind, settle] = until
-            if until == since:
+            if until == since and not silence:
                 continue
             is_standard = settle == settled_ms(self._setting.policy, DEFAULT_SETTLE_MS[kind])
             if is_standard and kind == "drift":
@@ -92,8 +96,9 @@ class RuleJudge:
                     self._rows.put(reading)
                 for delay in self._delays(kind, settle):
                     self._take(self.book.observe(reading, delay), reading)
+            looked_until = max(until, watermark + silence - settle) if silence else until
             for delay in self._delays(kind, settle):
-                self._take(self.book.observe_time(kind, until, delay), None)
+                self._take(self.book.observe_time(kind, looked_until, delay), None)
         self._ask()
 
     def replace_rules(self, at_ms: int) -> None:
@@ -234,7 +239,8 @@ class RuleJudge:
         if self._rows is None or self._rows.oldest is None or self._rows.newest is None:
             return
         settles = [DEFAULT_SETTLE_MS["sql"], *(rule.settle_ms for rule in self.book.rules if rule.kind == "sql")]
-        aged = self._slowest() - settled_ms(self._setting.policy, max(settles))
+        settle = settled_ms(self._setting.policy, max(settles))
+        aged = waited(self._slowest(), self._silence(None), settle) - settle
         until = aged // WINDOW_MS * WINDOW_MS
         if aged > END // 2:
             # A replay is over: time is at its end, and there are no minutes there.
@@ -292,6 +298,14 @@ def _cause(shift: Shift) -> dict[str, Any]:
         "level": psi.level,
         "n": psi.n,
     }
+
+
+def waited(watermark: int, silence_ms: int, settle_ms: int) -> int:
+    """How far event time counts as come after a silence: whole minutes have then waited long enough, too.
+
+    The minutes of the silence itself have not been: what is stuck on its way to the broker may still fill them.
+    """
+    return max(watermark, min(watermark + silence_ms, watermark // WINDOW_MS * WINDOW_MS + settle_ms))
 
 
 def settled_ms(policy: JoinPolicy, settle_ms: int) -> int:

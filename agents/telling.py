@@ -31,6 +31,10 @@ class Speaker:
     """How many partitions the group has over all workers."""
     targets: int
     """How many partitions the partials topic has."""
+    idle: bool = False
+    """Whether the partition is silent, and so holds nobody else back."""
+    idle_for_ms: int = 0
+    """For how long, on a live broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,8 @@ class Telling:
         """Whether nothing has been told for so long that the watermark must be repeated."""
         return self._told_at_ms is None or clock_ms - self._told_at_ms >= HEARTBEAT_MS
 
-    def messages(self, words: Sequence[Words], speaker: Speaker, clock_ms: int, idle: bool) -> list[Outgoing]:
-        """All that there is to tell, in order; `idle`: whether the partition is silent."""
+    def messages(self, words: Sequence[Words], speaker: Speaker, clock_ms: int) -> list[Outgoing]:
+        """All that there is to tell, in order."""
         messages: list[Outgoing] = []
         due = self.is_due(clock_ms)
         untold: dict[int, int] = {}
@@ -75,23 +79,21 @@ class Telling:
                     untold[target] = word.watermark
                     continue
                 if mine and untold.get(target, before) // WINDOW_MS > before // WINDOW_MS:
-                    messages.append(self._partial(target, speaker, untold[target], (), len(messages), idle))
+                    messages.append(self._partial(target, speaker, untold[target], (), len(messages)))
                     before = untold.pop(target)
                 parts = list(_cut(mine))
                 for place, part in enumerate(parts):
                     is_last = place == len(parts) - 1
                     # Only the last part may move time on: the windows that it closes must have been told before.
                     until = word.watermark if is_last else before
-                    messages.append(self._partial(target, speaker, until, part, len(messages), idle))
+                    messages.append(self._partial(target, speaker, until, part, len(messages)))
                 self._heard[target] = word.watermark
             self.told = word.watermark
         if messages:
             self._told_at_ms = clock_ms
         return messages
 
-    def _partial(
-        self, target: int, speaker: Speaker, watermark: int, rows: Sequence[Row], part: int, idle: bool
-    ) -> Outgoing:
+    def _partial(self, target: int, speaker: Speaker, watermark: int, rows: Sequence[Row], part: int) -> Outgoing:
         partial = Partial(
             self._partition,
             speaker.sources,
@@ -101,7 +103,8 @@ class Telling:
             [row for row in rows if isinstance(row, PartialRow)],
             part=part,
             group=self._group,
-            idle=idle,
+            idle=speaker.idle,
+            idle_for_ms=speaker.idle_for_ms,
             serving=[row for row in rows if isinstance(row, ServingRow)],
             features=[row for row in rows if isinstance(row, FeatureRow)],
         )

@@ -72,7 +72,7 @@ class WindowsState(PartitionState):
             "drift": self._drift.merge,
         }
         judge = JudgeSetting(setting.policy, setting.rules, setting.alerts, setting.metrics, setting.tap)
-        self.judge = RuleJudge(judge, self._merges, self._drift, self._watermark, self._sources.slowest)
+        self.judge = RuleJudge(judge, self._merges, self._drift, self._watermark, self._sources.slowest, self._silence)
         self._out: list[Outgoing] = []
         self._next_offset = 0
         self._touched = False
@@ -201,6 +201,11 @@ class WindowsState(PartitionState):
         if kind == "drift":
             return self._sources.slowest()
         return self._sources.watermark(JOIN if kind == "ctr" else INFERENCES)
+
+    def _silence(self, kind: Kind | None) -> int:
+        if kind == "ctr" or kind == "serving":
+            return self._sources.idle_for_ms(JOIN if kind == "ctr" else INFERENCES)
+        return min(map(self._sources.idle_for_ms, (JOIN, INFERENCES)))
 
     # -- what is told
 

@@ -61,6 +61,8 @@ class Partial(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Whether the partition is silent, and so holds nobody else back."""
     serving: list[ServingRow] = []
     features: list[FeatureRow] = []
+    idle_for_ms: int = 0
+    """For how long nothing has come in on the partition, by the clock of a live broker; 0 while it is not idle."""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -19,6 +19,7 @@ class _Said(NamedTuple):
     watermark: int
     idle: bool
     offset: int
+    idle_for_ms: int = 0
 
 
 class Sources:
@@ -39,7 +40,7 @@ class Sources:
         if known is not None and order < known[:3]:
             return False
         self._of[partial.group] = partial.of
-        self._said[source] = _Said(*order, partial.watermark, partial.idle, offset)
+        self._said[source] = _Said(*order, partial.watermark, partial.idle, offset, partial.idle_for_ms)
         return True
 
     def watermark_of(self, source: Source) -> int:
@@ -62,6 +63,11 @@ class Sources:
         """Whether all partitions of a group are silent."""
         said = self._of_group(group)
         return len(said) >= self._of.get(group, 1) and all(word.idle for word in said)
+
+    def idle_for_ms(self, group: int) -> int:
+        """For how long nothing has come in on any partition of a group; 0 while one is not idle."""
+        said = self._of_group(group)
+        return min(word.idle_for_ms for word in said) if self.is_idle(group) else 0
 
     def offsets(self) -> Iterable[int]:
         """Where each source's last word was read."""

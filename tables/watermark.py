@@ -85,7 +85,12 @@ class Watermark:
 
     def is_idle(self, clock: int) -> bool:
         """Whether all inputs are idle: then this partition must not hold the others back."""
-        return all(clock - seen > self._idle_after for seen in self._seen)
+        return self.idle_for(clock) > 0
+
+    def idle_for(self, clock: int) -> int:
+        """For how long nothing has come in, ms; 0 while an input is not idle."""
+        silent = clock - max(self._seen)
+        return silent if silent > self._idle_after else 0
 
     def lift(self, value: int) -> None:
         """Raise the watermark to what the other partitions have reached."""

@@ -249,6 +249,7 @@ def test_a_silent_partition_goes_with_the_others_and_what_it_says_afterwards_may
     assert (partition.state.watermark, partition.state.idle) == (T0 + 60 * MINUTE, True)
     partition.checkpoint()
     assert (partition.told[-1].watermark, partition.told[-1].idle) == (T0 + 60 * MINUTE, True)
+    assert partition.told[-1].idle_for_ms == 15_001
     partition.take(Inference(T0, HOME))
     assert reasons(partition.checkpoint()) == ["late"]
     assert partition.chunks == {}

@@ -31,6 +31,7 @@ from tests.oracle import MINUTE
 from tests.tables.streams import T0
 
 LOW = parse_rule({"name": "low", "expr": "ctr < 5%", "for": "0s", "min_impressions": 1})
+GONE = parse_rule({"name": "gone", "expr": "ctr > 90%", "min_impressions": 1, "no_data": "5m"})
 TEXT = "SELECT model_id, model_version, ctr AS value FROM ctr WHERE age = 0 AND ctr < 0.05"
 FEATURES = tuple(FeatureReference(name, NumericBins((20.0,)), (50, 50, 0, 0)) for name in "abcde")
 REFERENCES = (Reference("home", None, FEATURES, 1, "test"),)
@@ -73,14 +74,25 @@ class Partition:
         )  # fmt: skip
         return WindowsState(0, setting)
 
-    def hear(self, watermark: int, *rows: PartialRow | FeatureRow) -> None:
+    def hear(self, watermark: int, *rows: PartialRow | FeatureRow, silent_ms: int = 0) -> None:
         """One word of the only join partition; the inferences are silent."""
         self.number += 2
         ctr = [row for row in rows if isinstance(row, PartialRow)]
         features = [row for row in rows if isinstance(row, FeatureRow)]
         words = (
-            Partial(0, 1, 7, self.number, T0, idle=True, group=INFERENCES),
-            Partial(0, 1, 7, self.number, watermark, ctr, features=features, group=JOIN),
+            Partial(0, 1, 7, self.number, T0, idle=True, group=INFERENCES, idle_for_ms=10 * 60 * MINUTE),
+            Partial(
+                0,
+                1,
+                7,
+                self.number,
+                watermark,
+                ctr,
+                features=features,
+                group=JOIN,
+                idle=silent_ms > 0,
+                idle_for_ms=silent_ms,
+            ),
         )
         first = self.number
         section = Section("partials", range(first, first + 2), [*map(encode_partial, words)], first + 2)
@@ -253,6 +265,40 @@ def test_who_is_far_behind_asks_about_the_latest_minutes_only() -> None:
     here.minutes(0, 2)
     here.minutes(500, 502)
     assert here.asked() == [*range(501 - MOST_ASKED, 501)]
+
+
+# -- when nothing comes any more
+
+
+def test_when_all_falls_silent_the_whole_minutes_are_judged_and_the_silence_is_told() -> None:
+    """No event moves time any more: the speakers' clock does, for the rules alone."""
+    here = Partition((LOW, GONE, sql()))
+    last = T0 + 4 * MINUTE + 30_000
+    here.hear(last, *(PartialRow("home", "v1", T0 + minute * MINUTE, 100, 0) for minute in range(5)))
+    assert (here.asked(), alerts(here.checkpoint())) == ([0, 1, 2], [("low", "firing", "home")])
+
+    here.hear(last, silent_ms=29_000)
+    assert here.asked() == []
+    here.hear(last, silent_ms=30_000)
+    assert here.asked() == [3]
+    # Minute 4 is not over by what the events say, so it is neither judged nor does it end what fires.
+    here.hear(last, silent_ms=5 * MINUTE + 29_000)
+    assert (here.asked(), alerts(here.checkpoint())) == ([], [])
+    # The last minute judged ended at 4; five minutes later and one more, as its rule waits so long for clicks.
+    here.hear(last, silent_ms=5 * MINUTE + 30_000)
+    assert alerts(here.checkpoint()) == [("gone", "firing", "home")]
+    here.hear(last, silent_ms=3 * 60 * MINUTE)
+    assert (here.asked(), alerts(here.checkpoint())) == ([], [])
+
+
+def test_what_was_stuck_on_its_way_during_a_silence_is_judged_when_it_comes() -> None:
+    here = Partition((GONE, sql()))
+    here.minutes(0, 4)
+    here.hear(T0 + 4 * MINUTE, silent_ms=20 * MINUTE)
+    assert (here.asked(), alerts(here.checkpoint())) == ([0, 1, 2, 3], [("gone", "firing", "home")])
+    here.minutes(4, 9, clicks=95)
+    assert here.asked() == [4, 5, 6, 7]
+    assert alerts(here.checkpoint()) == [("gone", "resolved", "home"), ("gone", "firing", "home")]
 
 
 # -- rules that are replaced

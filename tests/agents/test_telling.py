@@ -21,7 +21,7 @@ class Speaking(Telling):
         super().__init__(3, JOIN, "partials")
 
     def say(self, *words: Words, clock: int = 0) -> list[tuple[int | None, Partial]]:
-        messages = self.messages(words, SPEAKER, clock, idle=False)
+        messages = self.messages(words, SPEAKER, clock)
         said = [(message.partition, decode_partial(message.value or b"")) for message in messages]
         assert [partial.part for _, partial in said] == list(range(len(said)))
         return said

@@ -68,7 +68,9 @@ def test_equals_the_model_however_events_are_cut_into_batches(steps: list[tuple[
         elif what == "tick" and isinstance(argument, int):
             clock += argument
             assert tested.tick(clock) == model.look(clock)
-            assert tested.is_idle(clock) == all(clock - seen > IDLE for seen in model.seen)
+            silent = min(clock - seen for seen in model.seen)
+            assert tested.is_idle(clock) == (silent > IDLE)
+            assert tested.idle_for(clock) == (silent if silent > IDLE else 0)
         elif what == "touch" and isinstance(argument, int):
             tested.touch(argument, clock)
             model.seen[argument] = clock

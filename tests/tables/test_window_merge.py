@@ -360,6 +360,21 @@ def test_a_group_that_is_wholly_idle_does_not_hold_the_other_back() -> None:
     assert (sources.slowest(), sources.watermark(JOIN)) == (T0 - 7, T0)
 
 
+def test_a_group_is_silent_for_as_long_as_the_last_of_its_partitions_to_fall_silent() -> None:
+    sources = Sources()
+    sources.hear(Partial(0, 2, 1, 1, T0, idle=True, idle_for_ms=90_000), 0)
+    assert sources.idle_for_ms(JOIN) == 0  # the other one has not spoken
+    sources.hear(Partial(1, 2, 1, 1, T0), 1)
+    assert sources.idle_for_ms(JOIN) == 0
+    sources.hear(Partial(1, 2, 1, 2, T0, idle=True, idle_for_ms=20_000), 2)
+    again = Sources()
+    again.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(sources.state())))
+    assert again.idle_for_ms(JOIN) == sources.idle_for_ms(JOIN) == 20_000
+    assert sources.idle_for_ms(INFERENCES) == 0
+    sources.hear(Partial(0, 2, 1, 2, T0), 3)
+    assert sources.idle_for_ms(JOIN) == 0
+
+
 @pytest.mark.parametrize("data", [encode_partial(partial(home=5))[:-1], b"", b"\xc0", b"{}"])
 def test_what_is_no_partial_is_told_as_such(data: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
