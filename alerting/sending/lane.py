@@ -287,7 +287,7 @@ class Lane:
                 waiting.letter = None
             detour = self._above.has_detour(waiting)
             # A channel that was given up before is only looked at again.
-            wait = None if self._down and detour else self._wait(waiting, failure)
+            wait = None if self._down and detour else self._wait(waiting, failure, detour)
             if wait is None:
                 tries = f"{waiting.failures} {'try' if waiting.failures == 1 else 'tries'}"
                 self._above.has_failed(waiting, "gave_up", f"{failure.reason} (after {tries})")
@@ -303,13 +303,13 @@ class Lane:
             self._trouble = failure.reason
         self._shut_until, self._shut_for = self._around.clock() + pause, failure.reason
 
-    def _wait(self, waiting: Waiting, failure: DeliveryFailed) -> float | None:
+    def _wait(self, waiting: Waiting, failure: DeliveryFailed, detour: bool) -> float | None:
         backoff, rng = self._around.backoff, self._around.rng
         if failure.throttled:
             # Its time is not running out: nobody has looked at it yet.
-            return backoff.wait(waiting.failures, 0.0, rng)
+            return backoff.wait(waiting.failures, 0.0, rng, has_detour=detour)
         elapsed = self._around.clock() - (waiting.failing_since or 0.0)
-        return backoff.wait(waiting.failures, elapsed, rng, failure.retry_after_s)
+        return backoff.wait(waiting.failures, elapsed, rng, failure.retry_after_s, has_detour=detour)
 
     def _asked_for(self, failure: DeliveryFailed) -> float:
         return min(failure.retry_after_s or 0.0, THROTTLE_CAP_S) if failure.throttled else 0.0

@@ -35,6 +35,21 @@ def test_the_last_try_is_the_last() -> None:
     assert [Backoff(tries=3).wait(n, 0, rng) is None for n in (1, 2, 3)] == [False, False, True]
 
 
+def test_where_another_channel_can_stand_in_it_need_not_wait_for_long() -> None:
+    rng, backoff = random.Random(1), Backoff(tries=5, tries_before_detour=2)
+    assert [backoff.wait(n, 0, rng, has_detour=True) is None for n in (1, 2, 3)] == [False, True, True]
+    assert [backoff.wait(n, 0, rng) is None for n in (2, 4, 5)] == [False, False, True]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_alone_it_goes_on_through_minutes_of_outage(seed: int) -> None:
+    rng, elapsed, attempt = random.Random(seed), 0.0, 1
+    while (wait := Backoff().wait(attempt, elapsed, rng)) is not None:
+        elapsed, attempt = elapsed + wait, attempt + 1
+    assert 240 <= elapsed <= 300
+    assert attempt < 30
+
+
 def test_waits_are_spread_over_their_whole_range() -> None:
     rng = random.Random(1)
     waits = [Backoff(base_s=1).wait(4, 0, rng) or 0.0 for _ in range(1000)]
@@ -43,7 +58,9 @@ def test_waits_are_spread_over_their_whole_range() -> None:
     assert 3.5 < sum(waits) / len(waits) < 4.5
 
 
-@pytest.mark.parametrize("wrong", [{"tries": 0}, {"budget_s": -1}, {"base_s": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong", [{"tries": 0}, {"tries_before_detour": 0}, {"budget_s": -1}, {"base_s": float("nan")}]
+)
 def test_limits_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"^{next(iter(wrong))}: expected"):
         Backoff(**wrong)

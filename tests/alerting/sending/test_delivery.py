@@ -26,7 +26,7 @@ from tables.send_ledger import Limit, SendLedger
 from tests.alerting.channels.receiver import Receiver, hang, receiving, reset, status
 from tests.alerting.sending.lanes import Bench, FlyingTime, Notes, Scripted, bench, note
 
-FAST = Backoff(base_s=0.001, retry_after_cap_s=0.05)
+FAST = Backoff(tries=6, base_s=0.001, retry_after_cap_s=0.05)
 
 
 @pytest.fixture

@@ -108,6 +108,14 @@ async def test_tries_run_out_and_the_dead_letter_says_why() -> None:
     assert channel.sent == []
 
 
+async def test_a_receiver_that_is_away_for_minutes_gets_it_when_it_is_back() -> None:
+    channel = Scripted("ops", *[busy()] * 8)
+    async with bench(channel) as on:
+        await on.deliver(note("a", "critical"), at_most_s=400)
+        assert (on.dead, channel.sent) == ([], ["a"])
+        assert on.counts == {"ops retried": 8, "ops sent": 1}
+
+
 async def test_time_runs_out_too() -> None:
     async with bench(Scripted("ops", *[busy(60)] * 9), backoff=Backoff(budget_s=100)) as on:
         await on.deliver(note("a"))
