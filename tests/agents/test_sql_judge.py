@@ -56,7 +56,7 @@ def judge_of(engine: object, *partitions: Partition) -> tuple[SqlJudge, list[Hel
 
 
 async def soon(done: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not done():  # noqa: ASYNC110 - both in one event loop
             await asyncio.sleep(0)
 

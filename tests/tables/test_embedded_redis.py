@@ -108,7 +108,7 @@ asyncio.run(main())
 
     owner.kill()
     await owner.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while is_running(pid) or left_in(folder):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

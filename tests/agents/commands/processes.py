@@ -52,7 +52,7 @@ class Running:
     @property
     def url(self) -> str:
         """Where it says that it listens."""
-        assert until(30, lambda: _URL.search(self.said) is not None or self.process.poll() is not None)
+        assert until(60, lambda: _URL.search(self.said) is not None or self.process.poll() is not None)
         found = _URL.search(self.said)
         assert found is not None, self.said
         return found[0]
@@ -60,20 +60,20 @@ class Running:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of an answer; status 0 where there is none."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=20) as answer:
                 return answer.status, answer.read().decode()
         except urllib.request.HTTPError as error:
             return error.code, error.read().decode()
         except (URLError, OSError):
             return 0, ""
 
-    def is_ready(self, seconds: float = 30.0) -> bool:
+    def is_ready(self, seconds: float = 60.0) -> bool:
         """Whether it says so within that time."""
         return until(seconds, lambda: self.get("/readyz")[0] == 200 or self.process.poll() is not None) and (
             self.process.poll() is None
         )
 
-    def end(self, number: int = signal.SIGTERM, within_s: float = 20.0) -> int:
+    def end(self, number: int = signal.SIGTERM, within_s: float = 45.0) -> int:
         """Send a signal and return the exit status."""
         self.process.send_signal(number)
         return self.process.wait(within_s)

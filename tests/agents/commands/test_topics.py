@@ -137,7 +137,7 @@ def test_a_broker_that_accepts_and_says_nothing_is_given_up(capsys: pytest.Captu
         port = silent.getsockname()[1]
         started = time.monotonic()
         assert main(["topics", "list", "--broker", f"kafka://127.0.0.1:{port}"]) == 1
-        assert time.monotonic() - started < 12
+        assert time.monotonic() - started < 60
     assert capsys.readouterr().err.startswith("tidemark: error: ")
 
 

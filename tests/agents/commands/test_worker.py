@@ -98,7 +98,7 @@ def test_it_creates_its_topics_drains_at_sigterm_and_goes_on_where_it_was(
         assert first.is_ready()
         assert main(["topics", "check", "--config", str(shop)]) == 0
         produce(records_of(events[:half], topic_prefix))
-        assert until(20, lambda: consumed(first) == half)
+        assert until(60, lambda: consumed(first) == half)
         assert first.end() == 0
         assert "drained and stopped" in first.said
     produce(records_of(events[half:], topic_prefix))
@@ -106,7 +106,7 @@ def test_it_creates_its_topics_drains_at_sigterm_and_goes_on_where_it_was(
         assert second.is_ready()
         windows = topic_prefix + "tidemark.windows"
         wanted = {key: (*numbers, False) for key, numbers in count(events).items()}
-        assert until(20, lambda: last_rows(kafka.bootstrap, windows) == wanted)
+        assert until(60, lambda: last_rows(kafka.bootstrap, windows) == wanted)
         # The last checkpoint was written at the signal: nothing is read twice.
         assert consumed(second) == len(events) - half
         assert second.end() == 0
@@ -119,7 +119,7 @@ def restores(running: Running) -> list[str]:
     return re.findall(r"^tidemark_restores_total\{.*", running.get("/metrics")[1], re.MULTILINE)
 
 
-SESSION_S = 30.0
+SESSION_S = 60.0
 """Of workers with an instance id: long beside everything that they do here."""
 
 
@@ -143,10 +143,10 @@ def test_killed_and_started_at_once_under_its_instance_id_it_waits_for_no_sessio
     half = len(events) // 2
     wanted = {key: (*numbers, False) for key, numbers in count(events).items()}
     with Running(named, tmp_path, as_instance("a")) as killed, Running(named, tmp_path, as_instance("b")) as other:
-        assert until(30, lambda: partitions(killed) | partitions(other) == {0, 1})
-        assert until(30, lambda: len(partitions(killed)) == len(partitions(other)) == 1)
+        assert until(60, lambda: partitions(killed) | partitions(other) == {0, 1})
+        assert until(60, lambda: len(partitions(killed)) == len(partitions(other)) == 1)
         produce(records_of(events[:half], topic_prefix))
-        assert until(20, lambda: consumed(killed) + consumed(other) == half)
+        assert until(60, lambda: consumed(killed) + consumed(other) == half)
         had, restored = partitions(killed), restores(other)
         killed.end(signal.SIGKILL)
         began = time.monotonic()
@@ -174,7 +174,7 @@ def test_of_two_workers_with_one_instance_id_the_older_ends(
             assert "Traceback" not in older.said
             assert newer.is_ready()
             produce([(topic_prefix + "clicks", 0, T0, b"{}"), (topic_prefix + "clicks", 1, T0, b"{}")])
-            assert until(20, lambda: consumed(newer) == 2)
+            assert until(60, lambda: consumed(newer) == 2)
             assert newer.end() == 0
 
 
@@ -190,7 +190,7 @@ def test_faust_can_run_it_too(shop: Path, redis_url: str, tmp_path: Path) -> Non
     command = [sys.executable, "-m", "faust", "-A", "agents.app", "worker", "--loglevel", "info", "--web-port", port]
     env = environment(TIDEMARK_CONFIG=str(shop), TIDEMARK_STORE=redis_url)
     with Running(command, tmp_path, env) as running:
-        assert until(30, lambda: f"listening on http://127.0.0.1:{port}" in running.said)
+        assert until(60, lambda: f"listening on http://127.0.0.1:{port}" in running.said)
         assert running.is_ready()
         assert main(["topics", "check", "--config", str(shop)]) == 0
         assert running.end() == 0
@@ -254,7 +254,7 @@ def test_a_broker_that_does_not_answer_can_be_waited_for_or_not(redis_url: str, 
             assert status == 503 and "waiting for the consumer group" in why
             started = time.monotonic()
             assert interrupted.end() == 0
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 20
             assert_ends_with(patient, broker, within_s=20)
 
 
@@ -280,12 +280,12 @@ def test_an_agent_that_fails_ends_the_worker_and_its_batch_is_read_again(
     assert main(["topics", "create", "--config", str(shop)]) == 0
     produce([(topic_prefix + "clicks", 0, T0, b"{}")])
     with Running([sys.executable, "-c", FAILING, *worker[len(TIDEMARK) :]], tmp_path) as running:
-        assert running.process.wait(30) == 1
+        assert running.process.wait(60) == 1
     last = running.said.splitlines()[-1]
     assert last == "tidemark: error: the worker crashed: ZeroDivisionError('as an example')"
     assert "Traceback" not in running.said
     with Running(worker, tmp_path) as next_owner:
-        assert until(20, lambda: consumed(next_owner) == 1)
+        assert until(60, lambda: consumed(next_owner) == 1)
         assert next_owner.end() == 0
 
 
@@ -305,7 +305,7 @@ resort.cancel()
 @pytest.mark.parametrize(("state", "status"), [("drained", 0), ("not", 1), ("failed", 1)])
 def test_a_client_that_does_not_stop_does_not_keep_the_process(state: str, status: int, tmp_path: Path) -> None:
     with Running([sys.executable, "-c", HANGING, state], tmp_path) as running:
-        assert running.process.wait(20) == status
+        assert running.process.wait(60) == status
     assert len(running.said.splitlines()) == 1
 
 

@@ -18,7 +18,7 @@ from agents.transports.static_member import FENCED_INSTANCE_ID, StaticMember, Ta
 from deploy.stack import KafkaCluster
 from tests.agents.transports.members import Member, RealKafka, until
 
-SESSION_S = 30.0
+SESSION_S = 60.0
 """Long beside everything that happens here: who waits for a session to end waits for this."""
 
 Join = Callable[[str], Awaitable[Member]]
@@ -67,7 +67,7 @@ async def test_one_that_was_stopped_and_comes_back_moves_nothing(join: Join) -> 
     began = time.monotonic()
     again = await join("left")
 
-    assert time.monotonic() - began < SESSION_S / 3
+    assert time.monotonic() - began < SESSION_S / 2
     assert again.assignments == [left.assignments[-1]]
     assert (len(right.assignments), right.revocations) == seen
 

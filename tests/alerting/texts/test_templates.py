@@ -148,7 +148,7 @@ def test_a_hostile_template_is_refused_at_once(source: str) -> None:
     began = time.monotonic()
     with pytest.raises(ConfigError) as caught:
         compile_template(source, "rules[0].summary", NAMES)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert len(str(caught.value)) < 500
 
 
