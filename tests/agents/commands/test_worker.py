@@ -201,7 +201,7 @@ def test_faust_can_run_it_too(shop: Path, redis_url: str, tmp_path: Path) -> Non
 # ---------------------------------------------------------------- what keeps it from starting
 
 
-def assert_ends_with(running: Running, said: str, within_s: float = 15.0) -> None:
+def assert_ends_with(running: Running, said: str, within_s: float = 60.0) -> None:
     """It fails in time, with one line for the error and no traceback."""
     assert running.process.wait(within_s) == 1
     *before, last = running.said.splitlines()
@@ -255,7 +255,7 @@ def test_a_broker_that_does_not_answer_can_be_waited_for_or_not(redis_url: str, 
             started = time.monotonic()
             assert interrupted.end() == 0
             assert time.monotonic() - started < 20
-            assert_ends_with(patient, broker, within_s=20)
+            assert_ends_with(patient, broker)
 
 
 # ---------------------------------------------------------------- what ends it
