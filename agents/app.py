@@ -10,7 +10,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TextIO, TypeVar
 
 from faust.types import TP
@@ -25,6 +25,7 @@ from agents.inference_state import InferenceSetting, InferenceState, InferenceTo
 from agents.input_agent import InputAgent
 from agents.input_state import InputState
 from agents.join_state import JoinSetting, JoinState, JoinTopics
+from agents.open_alerts import read_open_alerts
 from agents.reference_watch import ReferenceWatch
 from agents.rule_judge import Tap
 from agents.schema import BatchSchema
@@ -68,7 +69,12 @@ def create_app(
     topics = config.topics
     rng = rng or random.Random()
 
-    def custodian(agent: str, inputs: tuple[str, ...], make_state: Callable[[int], Any]) -> Custodian[Any]:
+    def custodian(
+        agent: str,
+        inputs: tuple[str, ...],
+        make_state: Callable[[int], Any],
+        recall: Callable[[Any], Awaitable[None]] | None = None,
+    ) -> Custodian[Any]:
         return Custodian(
             agent,
             inputs,
@@ -81,6 +87,7 @@ def create_app(
             now_ms=now_ms,
             rng=rng,
             on_crash=app.fail,
+            recall=recall,
         )
 
     def join_sources() -> int:
@@ -124,6 +131,7 @@ def create_app(
         references=references,
         drift_policy=config.drift.policy_of,
         tap=tap,
+        targets=targets,
     )
 
     def make_join_state(partition: int) -> JoinState:
@@ -139,7 +147,17 @@ def create_app(
     inferences: Custodian[InferenceState] = custodian("inferences", (topics.inferences,), make_inference_state)
     app.join_agent = agent_of(join, join_sources)
     app.inference_agent = agent_of(inferences, inference_sources)
-    app.windows = custodian("windows", (topics.partials,), lambda p: WindowsState(p, windows_setting))
+
+    async def recall(state: WindowsState) -> None:
+        since_ms = now_ms() - app.policy.policy.stale_after_ms
+        state.recall(await read_open_alerts(config, app.partitions_of(topics.alerts), since_ms))
+
+    app.windows = custodian(
+        "windows",
+        (topics.partials,),
+        lambda p: WindowsState(p, windows_setting),
+        recall if notify and not config.in_memory else None,
+    )
 
     app.sql = SqlJudge(SqlEngine(), lambda: app.windows.held.values())
 

@@ -12,7 +12,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -43,6 +43,8 @@ StateT = TypeVar("StateT", bound=PartitionState)
 
 RESTORES_AT_ONCE = 4
 RETRY_CAP_S = 5.0
+RECALLS = 6
+"""Tries to recall what was lost with the store; a partition that nobody reads is worse than one that has forgotten."""
 
 
 class _GivenUp(Exception):
@@ -93,7 +95,10 @@ class Custodian(Generic[StateT]):
         now_ms: Callable[[], int],
         rng: random.Random,
         on_crash: Callable[[BaseException], Coroutine[Any, Any, None]],
+        recall: Callable[[StateT], Awaitable[None]] | None = None,
     ) -> None:
+        """`recall` gives a state that is to be rebuilt what reading its topics again does not give back; it may raise
+        BrokerUnavailable."""
         self.agent = agent
         self.topics = tuple(topics)
         self.held: dict[int, Held[StateT]] = {}
@@ -108,6 +113,7 @@ class Custodian(Generic[StateT]):
         self._now_ms = now_ms
         self._rng = rng
         self._on_crash = on_crash
+        self._recall = recall
         self._restoring: dict[int, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(RESTORES_AT_ONCE)
         health.restoring[agent] = set()
@@ -271,11 +277,24 @@ class Custodian(Generic[StateT]):
                 start = offsets.get(tp.topic, committed[tp].offset if tp in committed else begin[tp])
                 # What the broker has deleted meanwhile cannot be read again.
                 held.positions[tp.topic] = offsets[tp.topic] = max(start, begin[tp])
+            if held.rebuilding:
+                await self._recall_into(held)
             held.look_whether_rebuilt()
             # Before this owner says anything of its own, or it would be taken for a zombie's words.
             await self._publish(outbox, held)
             self.held[partition] = held
             await consumer.release({tp: offsets[tp.topic] for tp in tps})
+
+    async def _recall_into(self, held: Held[StateT]) -> None:
+        if self._recall is None:
+            return
+        for pause_s in itertools.islice(self._backoff(), RECALLS):
+            try:
+                return await self._recall(held.state)
+            except BrokerUnavailable as error:
+                log.warning("%s partition %s: what was lost cannot be recalled: %s", self.agent, held.partition, error)
+                await asyncio.sleep(pause_s)
+        log.error("%s partition %s goes on without what was lost", self.agent, held.partition)
 
     async def _look_up(self, partition: int, tps: list[TP]) -> tuple[Snapshot, dict[TP, Position], dict[TP, int]]:
         backoff = self._backoff()

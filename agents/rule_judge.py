@@ -9,7 +9,7 @@ from typing import Any, Final
 from agents.metrics import Metrics
 from agents.partition_state import Outgoing
 from agents.window_readings import readings_of
-from alerting.alert import printable
+from alerting.alert import Alert, printable
 from alerting.rules.decisions import Decision
 from alerting.rules.incidents import IncidentBook
 from alerting.rules.reading import Judged, Kind, SqlReading
@@ -191,6 +191,10 @@ class RuleJudge:
             for model_id, version, causes in state["causes"]
         }
         self.restore_time(time)
+
+    def recall(self, alerts: Iterable[Alert]) -> None:
+        """Go on with the incidents of these alerts: the store has lost them."""
+        self._take(self.book.recall(alerts), None)
 
     def restore_time(self, time: Iterable[Any]) -> None:
         """Continue from `time`."""

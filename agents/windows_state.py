@@ -13,8 +13,10 @@ from agents.decoding import bad_record
 from agents.metrics import Metrics
 from agents.partition_state import Changes, Outgoing, PartitionState
 from agents.rule_judge import JudgeSetting, RuleJudge, Tap
+from agents.telling import target_of
 from agents.transports.batch import Batch
 from agents.window_rows import ctr_row, drift_rows, serving_row
+from alerting.alert import Alert
 from alerting.rules.reading import Kind
 from alerting.rules.rule import Rule
 from alerting.sql.engine import SqlAnswer
@@ -54,6 +56,8 @@ class WindowsSetting:
     """The drift policy of a model, by its id."""
     tap: Tap | None = None
     """See JudgeSetting."""
+    targets: Callable[[], int] = lambda: 1
+    """How many partitions the partials topic has."""
 
 
 class WindowsState(PartitionState):
@@ -162,6 +166,11 @@ class WindowsState(PartitionState):
         for kind, merge in self._merges.items():
             merge.first_open = rebuild_state["first_open"][kind]
         self.judge.restore_time(rebuild_state["matured"])
+
+    def recall(self, alerts: Iterable[Alert]) -> None:
+        """Go on with the incidents of this partition that `alerts` are about."""
+        targets = self._setting.targets()
+        self.judge.recall(alert for alert in alerts if target_of(alert.model_id, targets) == self.partition)
 
     def rebuilt(self) -> None:
         """See PartitionState; here it is each record that tells whether time may go on."""

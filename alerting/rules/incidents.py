@@ -24,6 +24,7 @@ from alerting.rules.incident_alerts import (
     told_of,
 )
 from alerting.rules.incident_machine import Incident, Judgement, Key, is_cut_off, step
+from alerting.rules.incident_recall import incident_of
 from alerting.rules.incident_state import Series, packed, unpacked
 from alerting.rules.metric_history import MetricHistory, Need
 from alerting.rules.reading import Judged, Kind, Reading, SqlReading
@@ -206,6 +207,23 @@ class IncidentBook:
                 incident.breached_until, last.get((key.rule, "", "sql", "") if key.kind == "sql" else key[1:5], 0)
             )
         )
+
+    def recall(self, alerts: Iterable[Alert]) -> list[Decision]:
+        """Go on with incidents of which nothing is left but their alerts: they end when what they are about does.
+
+        What was pending, and what has been judged, is not known. Those whose rule is gone are resolved.
+        """
+        decisions: list[Decision] = []
+        for found in map(incident_of, alerts):
+            if found is None:
+                continue
+            key, incident = found
+            rule = self._rules.get(key.rule)
+            if rule is not None and key.silent:
+                self._hear(Series(*key[1:5], rule.settle_ms), incident.started_at)
+                self._expect(key)
+            decisions += self._keep(key, incident)
+        return decisions + self._remove_orphans(lambda key, incident: incident.breached_until)
 
     # -- one window
 

@@ -15,7 +15,7 @@ import orjson
 import pytest
 from faust.types import TP, Message
 
-from agents.custodian import Custodian
+from agents.custodian import RECALLS, Custodian
 from agents.health import Health
 from agents.join_state import JoinSetting, JoinState, JoinTopics
 from agents.metrics import Metrics
@@ -124,6 +124,7 @@ class Worker:
         self.stalled = False
         self.was_stalled = False
         self.holdings = 1
+        self.recalls = self.cannot_recall = 0
         setting = JoinSetting(
             JoinPolicy(), TOPICS, hash_key, lambda: NOW, self.metrics, sources=lambda: 1, targets=lambda: 1
         )
@@ -139,6 +140,7 @@ class Worker:
             now_ms=lambda: NOW,
             rng=cast(random.Random, SimpleNamespace(uniform=self.uniform)),
             on_crash=self.crash,
+            recall=self.recall,
         )
 
     # What the custodian asks of its surroundings.
@@ -151,6 +153,11 @@ class Worker:
 
     async def crash(self, error: BaseException) -> None:
         self.crashes.append(error)
+
+    async def recall(self, _: JoinState) -> None:
+        self.recalls += 1
+        if self.recalls <= self.cannot_recall:
+            raise BrokerUnavailable("no broker answers")
 
     def incarnation(self, _: TP) -> int:
         return self.holdings
@@ -358,6 +365,22 @@ async def test_a_lost_store_is_rebuilt_from_the_note_in_kafka() -> None:
     assert set(kafka.dead_letters()) > set(letters)
     assert set(kafka.dead_letters().values()) == {1}
     assert held.lease.number > decode_note(kafka.committed[SHOWN].note).number - 2  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("failures", "asked"), [(0, 1), (2, 3), (99, RECALLS)])
+async def test_what_was_lost_is_recalled_where_that_is_possible_and_only_then(failures: int, asked: int) -> None:
+    kafka, store = Kafka(*shop()), Store()
+    await (first := Worker(kafka, store)).own()
+    await first.work()
+    await (second := Worker(kafka, store)).own()
+    assert first.recalls == second.recalls == 0
+    third = Worker(kafka, Store())
+    third.cannot_recall = failures
+    await third.own()
+    assert third.recalls == asked
+    kafka.add(Impression("new", "i", T0 + 3 * MINUTE, HOME))
+    await third.work()
+    assert kafka.counts() == count([*shop(), Impression("new", "i", T0 + 3 * MINUTE, HOME)])
 
 
 async def test_what_was_late_is_late_again_when_it_is_read_again() -> None:

@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import redis
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from agents.commands.main import main
 from agents.commands.worker import OneLine
+from agents.telling import target_of
 from deploy.process import free_port
 from deploy.stack import KafkaCluster, RedisServer
 from tests.agents.commands.conftest import Record
@@ -112,6 +114,56 @@ def test_it_creates_its_topics_drains_at_sigterm_and_goes_on_where_it_was(
         assert second.end() == 0
     assert "Traceback" not in first.said + second.said
     assert all(re.match(r"\d{4}-\d\d-\d\d \S+ [A-Z]+ \S+: ", line) for line in second.said.splitlines())
+
+
+def alerts_told(bootstrap: str, topic: str) -> list[tuple[str, str]]:
+    """Status and id of each, in order."""
+
+    async def read() -> list[tuple[str, str]]:
+        told: list[tuple[str, str]] = []
+        async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
+            only = TopicPartition(topic, 0)
+            consumer.assign([only])
+            consumer.seek(only, 0)
+            end = (await consumer.end_offsets([only]))[only]
+            while await consumer.position(only) < end:
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    alerts = [json.loads(record.value) for record in records]
+                    told += [(alert["status"], alert["alert_id"]) for alert in alerts]
+        return told
+
+    return asyncio.run(read())
+
+
+def test_what_fires_when_redis_loses_everything_goes_on_and_ends(
+    worker: list[str], kafka: KafkaCluster, redis_url: str, topic_prefix: str, shop: Path, tmp_path: Path,
+    produce: Produce,
+) -> None:  # fmt: skip
+    rule = 'name: failing, expr: "error_rate > 5%", for: 0s, keep_firing_for: 0s, min_n: 1'
+    shop.write_text(shop.read_text() + f"rules: [{{{rule}}}]\nchannels: []\n")
+    alerts = topic_prefix + "tidemark.alerts"
+
+    def minutes(numbers: range, status: str) -> None:
+        event = {"model_id": "fraud", "status": status}
+        produce(
+            [
+                (f"{topic_prefix}inferences", p, at, json.dumps(event | {"event_time": at}).encode())
+                for at in (T0 + number * 60_000 for number in numbers)
+                for p in (0, 1)
+            ]
+        )
+
+    with Running(worker, tmp_path) as running:
+        assert running.is_ready()
+        minutes(range(3), "error")
+        assert until(60, lambda: len(alerts_told(kafka.bootstrap, alerts)) == 1)
+        [(_, alert_id)] = alerts_told(kafka.bootstrap, alerts)
+        with redis.Redis.from_url(redis_url) as client:
+            client.flushall()
+        assert until(60, lambda: f"windows partition {target_of('fraud', 2)}: rebuilding from" in running.said)
+        minutes(range(3, 6), "ok")
+        assert until(60, lambda: len(alerts_told(kafka.bootstrap, alerts)) == 2)
+        assert alerts_told(kafka.bootstrap, alerts) == [("firing", alert_id), ("resolved", alert_id)]
 
 
 def restores(running: Running) -> list[str]:
