@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -12,6 +11,9 @@ from alerting.rules.incident_machine import Incident, Key, Told
 from alerting.rules.metrics import METRICS
 from alerting.rules.reading import Kind
 from alerting.rules.rule import SQL
+
+#: Those that are over count, too, as long as they are remembered.
+DEFAULT_LIMIT: Final = 20_000
 
 _KINDS: Final[dict[str, Kind]] = {SQL: "sql", **{name: metric.kind for name, metric in METRICS.items()}}
 
@@ -25,15 +27,26 @@ class _Related(msgspec.Struct):
     runbook: str = ""
 
 
-def still_open(alerts: Iterable[Alert]) -> list[Alert]:
-    """Those of which no end was told, the latest of each condition; `alerts` in the order in which they were told."""
-    latest: dict[str, Alert] = {}
-    for alert in alerts:
-        known = latest.get(alert.fingerprint)
+class OpenAlerts:
+    """Those of which no end was told, the latest of each condition."""
+
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        """Of more than `limit` conditions those that were told of last are remembered."""
+        self._limit = limit
+        self._latest: dict[str, Alert] = {}
+
+    def take(self, alert: Alert) -> None:
+        """In the order in which they were told."""
+        known = self._latest.pop(alert.fingerprint, alert)
         # What is over stays so: a crash may have its begin told again.
-        if known is None or (alert.started_at, known.status != "resolved") > (known.started_at, False):
-            latest[alert.fingerprint] = alert
-    return [alert for alert in latest.values() if alert.status != "resolved"]
+        is_news = (alert.started_at, known.status != "resolved") > (known.started_at, False)
+        self._latest[alert.fingerprint] = alert if is_news else known
+        if len(self._latest) > self._limit:
+            del self._latest[next(iter(self._latest))]
+
+    def all(self) -> list[Alert]:
+        """The one that was told of last comes last."""
+        return [alert for alert in self._latest.values() if alert.status != "resolved"]
 
 
 def incident_of(alert: Alert) -> tuple[Key, Incident] | None:

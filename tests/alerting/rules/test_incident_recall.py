@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerting.alert import Alert
-from alerting.rules.incident_recall import incident_of, still_open
+from alerting.rules.incident_recall import OpenAlerts, incident_of
 from alerting.rules.incidents import Decision, IncidentBook
 from alerting.rules.reading import SqlReading
 from alerting.rules.rule import Rule
@@ -19,6 +19,13 @@ from tests.alerting.rules.test_incidents import BAD, GOOD, a_rule, alerts, reaso
 from tests.alerting.samples import MINUTE, TEN_O_CLOCK, an_alert, drifted, minute
 
 LABELS = {"team": "recsys", "feature": "of the shop", "no_data": "true"}
+
+
+def still_open(told: list[Alert], **limit: int) -> list[Alert]:
+    found = OpenAlerts(**limit)
+    for alert in told:
+        found.take(alert)
+    return found.all()
 
 
 def by_query() -> Rule:
@@ -131,6 +138,9 @@ def test_the_last_word_on_a_condition_counts_and_what_is_over_stays_so() -> None
     assert still_open([fires, acked]) == [acked]
     assert still_open([fires, over]) == still_open([fires, over, fires]) == []
     assert still_open([fires, again]) == still_open([again, fires]) == still_open([fires, again, over]) == [again]
+    other = replace(fires, fingerprint="fedcba9876543210")
+    assert still_open([fires, other, acked], limit=1) == [acked]
+    assert still_open([fires, other, acked], limit=2) == [other, acked]
 
 
 @pytest.mark.parametrize(
