@@ -6,7 +6,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 from faust.types import TP
@@ -23,17 +25,22 @@ from tables.checkpoint import Lease
 
 log = logging.getLogger("tidemark.alerts")
 
+NO_LIMITS: Final[Mapping[str, Severity]] = MappingProxyType({})
 ANSWER_S = 3.0
-REST_SHARE = 4
-"""Of what a round took, until the next one."""
+REST_SHARE, REST_S = 4, 1.0
+"""Of what a round took, until the next one; but a round may also have waited for a store that was away."""
 
 
 class PartitionGate:
     """What the notifier asks about one held partition; see `alerting.sending.notifier.Gate`."""
 
-    def __init__(self, held: Held[AlertsState], metrics: Metrics) -> None:
+    def __init__(
+        self, held: Held[AlertsState], metrics: Metrics, min_severity_of: Mapping[str, Severity] = NO_LIMITS
+    ) -> None:
+        """`min_severity_of`: see AlertsAgent."""
         self.held = held
         self._metrics = metrics
+        self._min_severity_of = min_severity_of
 
     @property
     def lease(self) -> Lease:
@@ -43,21 +50,32 @@ class PartitionGate:
     def given_up(self) -> bool:
         return self.held.given_up
 
-    def trim(self, notification: Notification) -> Notification | None:
-        rest, reason = self.held.state.trim(notification)
-        if rest != notification:
+    def trim(self, submitted: Notification, here: Notification) -> Notification | None:
+        rest, reason = self.held.state.trim(submitted, here)
+        if rest != here:
             self._metrics.desk_decisions.labels(reason.value).inc()
-        if rest is None:
-            ids = ", ".join(map(printable, notification.alert_ids[:3]))
-            log.info("alert %s: %s is not said on %s: %s", ids, notification.stage, notification.channel, reason.value)
-            self.held.state.dropped(notification)
+        if rest is not None and (rest := self._wanted(submitted, rest)) is None:
+            self._metrics.notifications.labels(here.channel, "below_severity").inc()
+            self.held.state.dropped(submitted)
+        elif rest is None:
+            ids = ", ".join(map(printable, here.alert_ids[:3]))
+            log.info("alert %s: %s is not said on %s: %s", ids, here.stage, here.channel, reason.value)
+            self.held.state.dropped(submitted)
         return rest
 
-    def sent(self, notification: Notification) -> None:
-        self.held.state.sent(notification)
+    def sent(self, submitted: Notification, here: Notification) -> None:
+        self.held.state.sent(submitted, here)
 
-    def failed(self, notification: Notification, reason: str) -> None:
-        self.held.state.failed(notification, reason)
+    def failed(self, submitted: Notification, reason: str) -> None:
+        self.held.state.failed(submitted, reason)
+
+    def _wanted(self, submitted: Notification, rest: Notification) -> Notification | None:
+        """Without what is less urgent than the channel wants: where it does not begin there, it does not end there."""
+        least = self._min_severity_of.get(submitted.channel)
+        if least is None:
+            return rest
+        alerts = tuple(alert for alert in rest.alerts if alert.is_at_least(least))
+        return replace(rest, alerts=alerts) if alerts else None
 
 
 class AlertsAgent:
@@ -95,7 +113,7 @@ class AlertsAgent:
             held.state.tick()
         await self.custodian.checkpoint_all()
         # Thousands of incidents are a large checkpoint: the loop is for others too.
-        self._rest_until = time.monotonic() + REST_SHARE * (time.monotonic() - began)
+        self._rest_until = time.monotonic() + min(REST_S, REST_SHARE * (time.monotonic() - began))
         self._forget_gates()
         for held in self._caught_up():
             for notification in held.state.take_saved(held.lease.number):
@@ -104,7 +122,7 @@ class AlertsAgent:
                     self.notifier.submit(notification, self._gate(held))
                 else:
                     self._metrics.notifications.labels(notification.channel, "below_severity").inc()
-                    held.state.sent(notification)  # nobody waits for it
+                    held.state.sent(notification, notification)  # nobody waits for it
 
     def replace_policy(self, policy: AlertingPolicy) -> None:
         """Go on under another policy."""
@@ -149,7 +167,7 @@ class AlertsAgent:
     def _gate(self, held: Held[AlertsState]) -> PartitionGate:
         gate = self._gates.get(held.partition)
         if gate is None or gate.held is not held:
-            gate = self._gates[held.partition] = PartitionGate(held, self._metrics)
+            gate = self._gates[held.partition] = PartitionGate(held, self._metrics, self._min_severity_of)
         return gate
 
     def _forget_gates(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -23,6 +23,9 @@ from alerting.notification import Notification
 from tables.errors import ConfigError, InputError, StoreError
 
 log = logging.getLogger("tidemark.alerts")
+
+RENEW_MS: Final = 3_600_000
+"""A checkpoint dies by itself after a day; an incident may be open for longer, without anything happening."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,15 @@ class AlertsState(PartitionState):
         self._outbox: dict[str, Notification] = {}
         self._unsaved: list[str] = []
         self._sealed: list[tuple[int, list[str]]] = []
+        self._decided: dict[tuple[str, str], str] = {}
+        """Group and channel -> the last call that no checkpoint holds yet."""
+        self._handed_out: dict[tuple[str, str], str] = {}
+        """Group and channel -> the last call that may be said."""
         self._out: list[Outgoing] = []
         self._offsets: dict[str, int] = {}
         self._next = {setting.alerts: 0, setting.commands: 0}
         self._touched = False
+        self._changed_at = setting.now_ms()
 
     def apply(self, batch: Batch, skip_before: Mapping[str, int]) -> None:
         """See PartitionState. What is read again was told before: it opens incidents, and nothing is said."""
@@ -77,6 +85,8 @@ class AlertsState(PartitionState):
     def tick(self) -> None:
         """Let time pass."""
         now = self._setting.now_ms()
+        if now - self._changed_at >= RENEW_MS:
+            self._touched = True
         due = self.desk.next_due()
         if due is not None and due <= now:
             self._carry_out(self.desk.tick(now))
@@ -89,26 +99,32 @@ class AlertsState(PartitionState):
 
     def take_saved(self, number: int) -> list[Notification]:
         """What may be said now: a checkpoint up to `number` holds it, so that no crash can make it be forgotten."""
-        ready: list[str] = []
+        ready: list[Notification] = []
         while self._sealed and self._sealed[0][0] <= number:
-            ready += self._sealed.pop(0)[1]
-        return [self._outbox[key] for key in ready if key in self._outbox]
+            ready += [self._outbox[key] for key in self._sealed.pop(0)[1] if key in self._outbox]
+        for notification in ready:
+            # Only now: until its turn has come, what it covers is all that can be said.
+            self._cover(notification, self._handed_out)
+        return [notification for notification in ready if notification.key in self._outbox]
 
     # -- what became of a notification
 
-    def trim(self, notification: Notification) -> tuple[Notification | None, Reason]:
-        """What of it still has to be said."""
-        return self.desk.trim(notification, self._setting.now_ms())
+    def trim(self, submitted: Notification, here: Notification) -> tuple[Notification | None, Reason]:
+        """What of it still has to be said: of `here`, which is it on the channel that stands in, if one does."""
+        if submitted.key not in self._outbox:
+            return None, Reason.COVERED
+        return self.desk.trim(here, self._setting.now_ms())
 
-    def sent(self, notification: Notification) -> None:
-        """It was delivered, or there was nothing left of it to say."""
-        if self._outbox.pop(notification.key, None) is not None:
-            self.desk.sent(notification, self._setting.now_ms())
+    def sent(self, submitted: Notification, here: Notification) -> None:
+        """It was delivered, as `here`."""
+        # Also what was covered while it was on its way: the other side has heard of it.
+        self.desk.sent(here, self._setting.now_ms())
+        if self._outbox.pop(submitted.key, None) is not None:
             self._touched = True
 
-    def dropped(self, notification: Notification) -> None:
+    def dropped(self, submitted: Notification) -> None:
         """Nothing of it had to be said any more."""
-        if self._outbox.pop(notification.key, None) is not None:
+        if self._outbox.pop(submitted.key, None) is not None:
             self._touched = True
 
     def failed(self, notification: Notification, reason: str) -> None:
@@ -134,10 +150,12 @@ class AlertsState(PartitionState):
         if not self._touched:
             return None
         self._touched = False
+        self._changed_at = self._setting.now_ms()
         out, self._out = tuple(self._out), []
         if self._unsaved:
-            self._sealed.append((number, self._unsaved))
-            self._unsaved = []
+            self._sealed.append((number, [key for key in self._unsaved if key in self._outbox]))
+            self._unsaved, self._decided = [], {}
+        self._handed_out = {place: key for place, key in self._handed_out.items() if key in self._outbox}
         alive = {incident.alert.alert_id for incident in self.desk.incidents()}
         alive |= {silence.id for silence in self.desk.silences()}
         self._offsets = {name: offset for name, offset in self._offsets.items() if name in alive}
@@ -166,6 +184,16 @@ class AlertsState(PartitionState):
 
     def restore_time(self, rebuild_state: Mapping[str, Any]) -> None:
         """Nothing is kept there."""
+
+    def inherit(self, former: Self) -> None:
+        """See PartitionState. What is read again from here on the desk knows already."""
+        self.desk.restore(former.desk.state(), self._setting.now_ms())
+        self._outbox = dict(former._outbox)
+        self._unsaved = list(self._outbox)
+        self._out = list(former._out)
+        self._offsets = dict(former._offsets)
+        self._next = dict(former._next)
+        self._touched = True
 
     def rebuilt(self) -> None:
         self._touched = True
@@ -201,11 +229,24 @@ class AlertsState(PartitionState):
             if decision.notification is not None:
                 self._outbox[decision.notification.key] = decision.notification
                 self._unsaved.append(decision.notification.key)
+                self._cover(decision.notification, self._decided)
             if decision.alert is not None:
                 alert = decision.alert
                 self._out.append(
                     Outgoing(self._setting.alerts, alert.model_id.encode(), alert.to_json(), self.partition)
                 )
+
+    def _cover(self, call: Notification, calls: dict[tuple[str, str], str]) -> None:
+        """A call is all that its group has to say on a channel: the one before, not said yet, need not be said too."""
+        if call.stage != "firing":
+            return
+        place = call.group_key, call.channel
+        before = self._outbox.get(calls.get(place, ""))
+        if before is not None and before is not call and set(before.alert_ids) <= set(call.alert_ids):
+            del self._outbox[before.key]
+            self._setting.metrics.desk_decisions.labels(Reason.COVERED.value).inc()
+            self._touched = True
+        calls[place] = call.key
 
     def _bury(self, bad: BadRecord) -> None:
         self._out.append(dead_letter(self._setting.dead_letters, bad))

@@ -249,11 +249,15 @@ class Custodian(Generic[StateT]):
         del self.held[held.partition]
         self._consumer().hold(TP(topic, held.partition) for topic in self.topics)
         # A fenced owner is most often a zombie that is about to learn so from the group: it must not claim at once.
-        self._begin_restore(held.partition, pause_s=self._rng.uniform(1.0, 3.0) if reason == "fenced" else 0.0)
+        if isinstance(error, Fenced):
+            self._begin_restore(held.partition, pause_s=self._rng.uniform(1.0, 3.0))
+        else:
+            self._begin_restore(held.partition, pause_s=0.0, former=None if held.rebuilding else held.state)
 
-    def _begin_restore(self, partition: int, pause_s: float) -> None:
+    def _begin_restore(self, partition: int, pause_s: float, former: StateT | None = None) -> None:
+        """`former`: what this process knew of it, if the store may have lost that."""
         self._health.restoring[self.agent].add(partition)
-        task = asyncio.get_running_loop().create_task(self._restore(partition, pause_s))
+        task = asyncio.get_running_loop().create_task(self._restore(partition, pause_s, former))
         self._restoring[partition] = task
         task.add_done_callback(lambda done: self._restored(partition, done))
 
@@ -265,7 +269,7 @@ class Custodian(Generic[StateT]):
             log.error("%s partition %s could not be restored", self.agent, partition, exc_info=error)
             self._crashing = asyncio.get_running_loop().create_task(self._on_crash(error))
 
-    async def _restore(self, partition: int, pause_s: float) -> None:
+    async def _restore(self, partition: int, pause_s: float, former: StateT | None) -> None:
         await asyncio.sleep(pause_s)
         async with self._slots:
             tps = [TP(topic, partition) for topic in self.topics]
@@ -277,7 +281,9 @@ class Custodian(Generic[StateT]):
                 start = offsets.get(tp.topic, committed[tp].offset if tp in committed else begin[tp])
                 # What the broker has deleted meanwhile cannot be read again.
                 held.positions[tp.topic] = offsets[tp.topic] = max(start, begin[tp])
-            if held.rebuilding:
+            if former is not None and snapshot.head is None:
+                held.state.inherit(former)
+            elif held.rebuilding:
                 await self._recall_into(held)
             held.look_whether_rebuilt()
             # Before this owner says anything of its own, or it would be taken for a zombie's words.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -61,6 +61,10 @@ class PartitionState(ABC):
         Until `rebuilt` time stands still: the topics are read again each at its own pace, and what one of them says
         of the time must not close windows for which the other has not been read.
         """
+
+    def inherit(self, former: Self) -> None:  # noqa: B027 - most have nothing that reading again does not give back
+        """Before the events are read again: take over what the state of the same partition in this very process knew
+        when the store was found to have lost it."""
 
     @abstractmethod
     def rebuilt(self) -> None:

@@ -211,7 +211,7 @@ class TidemarkApp(faust.App):
         if self.alerting is not None:
             # What is on its way is finished, and noted; the rest is said by whoever takes over.
             await self.alerting.agent.round(at_once=True)
-            await self.alerting.agent.notifier.drain(NOTIFY_ON_THE_WAY_DOWN_S)
+            await self.alerting.agent.notifier.settle(NOTIFY_ON_THE_WAY_DOWN_S)
             await self.alerting.agent.custodian.checkpoint_all()
         self.drained = True
 

@@ -63,3 +63,5 @@ class Parcel:
     """Idempotency key of this part: the same on every attempt."""
     body: Any = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    alert_id: str = ""
+    """The only alert that it is about; empty: it is about all of the message's."""

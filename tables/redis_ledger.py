@@ -22,30 +22,21 @@ from tables.send_ledger import Limit
 
 DEFAULT_KEEP_MS: Final = 7 * 24 * 3_600_000
 
+# KEYS: head, marks. ARGV: epoch. Returns, for each mark, whether it is there.
 # A head that is gone, or that went back in time, tells nothing of a newer owner.
-_FENCE = """
+_UNSENT = """
 local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or 0)
 if epoch > tonumber(ARGV[1]) then return {'fenced', string.format('%.0f', epoch)} end
-"""
-
-# KEYS: head, marks. ARGV: epoch. Returns, for each mark, whether it is there.
-_UNSENT = (
-    _FENCE
-    + """
 local found = {'ok'}
 for i = 2, #KEYS do found[i] = redis.call('EXISTS', KEYS[i]) end
 return found
 """
-)
 
-# KEYS: head, marks. ARGV: epoch, ttl_ms. Doing it twice does no harm.
-_MARK = (
-    _FENCE
-    + """
-for i = 2, #KEYS do redis.call('SET', KEYS[i], '', 'PX', ARGV[2]) end
-return {'ok'}
+# KEYS: marks. ARGV: ttl_ms. Doing it twice does no harm.
+_MARK = """
+for i = 1, #KEYS do redis.call('SET', KEYS[i], '', 'PX', ARGV[1]) end
+return 1
 """
-)
 
 # KEYS: log. ARGV: whether urgent (1 or 0), and of each limit its parcels, microseconds and reserve.
 # Returns 0, or the milliseconds to wait. A limit of n allows one more once the n-th newest has left its window.
@@ -89,12 +80,18 @@ class RedisLedger:
 
     async def unsent(self, lease: Lease, keys: Sequence[str]) -> list[str]:
         """See SendLedger.unsent."""
-        found = await self._fenced(_UNSENT, lease, keys)
+        head = f"{self._scope(lease)}:head"
+        answer: list[Any] = await self._connection.run(_UNSENT, [head, *self._marks(lease, keys)], [lease.epoch])
+        outcome, *found = answer
+        if outcome == b"fenced":
+            what = f"{lease.scope.agent}/{lease.scope.partition}"
+            raise Fenced(f"what {what} sends: epoch {lease.epoch} was followed by epoch {int(found[0])}")
         return [key for key, is_there in zip(keys, found, strict=True) if not is_there]
 
     async def mark(self, lease: Lease, keys: Sequence[str]) -> None:
         """See SendLedger.mark."""
-        await self._fenced(_MARK, lease, keys, self._keep_ms)
+        if keys:
+            await self._connection.run(_MARK, self._marks(lease, keys), [self._keep_ms])
 
     async def take(self, name: str, limits: Sequence[Limit], *, urgent: bool) -> int:
         """See SendLedger.take."""
@@ -104,12 +101,8 @@ class RedisLedger:
         key = f"tidemark:{{{self._namespace}:budget:{quote(name, safe='')}}}:log"
         return int(await self._connection.run(_TAKE, [key], [int(urgent), *args]))
 
-    async def _fenced(self, script: str, lease: Lease, keys: Sequence[str], *args: int) -> list[Any]:
-        scope = f"tidemark:{{{self._namespace}:{lease.scope.agent}:{lease.scope.partition}}}"
-        marks = [f"{scope}:sent:{quote(key, safe='')}" for key in keys]
-        answer: list[Any] = await self._connection.run(script, [f"{scope}:head", *marks], [lease.epoch, *args])
-        outcome, *rest = answer
-        if outcome == b"fenced":
-            what = f"{lease.scope.agent}/{lease.scope.partition}"
-            raise Fenced(f"what {what} sends: epoch {lease.epoch} was followed by epoch {int(rest[0])}")
-        return rest
+    def _marks(self, lease: Lease, keys: Sequence[str]) -> list[str]:
+        return [f"{self._scope(lease)}:sent:{quote(key, safe='')}" for key in keys]
+
+    def _scope(self, lease: Lease) -> str:
+        return f"tidemark:{{{self._namespace}:{lease.scope.agent}:{lease.scope.partition}}}"

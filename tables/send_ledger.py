@@ -27,8 +27,8 @@ class SendLedger(Protocol):
         """Those of `keys` that nobody has marked as sent. Raises Fenced where the lease has a newer owner."""
 
     async def mark(self, lease: Lease, keys: Sequence[str]) -> None:
-        """Note that all of `keys` were sent, in one step. Raises Fenced, and notes nothing, where the lease has a
-        newer owner."""
+        """Note that all of `keys` were sent, in one step. Whoever has sent them does so, also where the lease has a
+        newer owner by now: that one is not to say it again."""
 
     async def take(self, name: str, limits: Sequence[Limit], *, urgent: bool) -> int:
         """Take one from the budget of the channel `name`, if all of `limits` allow it.

@@ -62,7 +62,7 @@ class PagerDutyChannel:
 
     def prepare(self, message: Message) -> tuple[Parcel, ...]:
         return tuple(
-            Parcel(key=key_of(message.key, alert.alert_id), body=self._event(message, alert))
+            Parcel(key=key_of(message.key, alert.alert_id), body=self._event(message, alert), alert_id=alert.alert_id)
             for alert in message.alerts
         )
 

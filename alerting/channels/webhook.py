@@ -68,6 +68,7 @@ class WebhookChannel:
                 key_of(message.key, alert.alert_id),
                 # The alert's own fields last: its `status` may be acknowledged, which Alertmanager does not know.
                 webhook_body(message, [alert], self._external_url) | ours | orjson.loads(alert.to_json()),
+                alert.alert_id,
             )
             for alert in message.alerts
         )
@@ -79,9 +80,9 @@ class WebhookChannel:
     async def close(self) -> None:
         await self._poster.close()
 
-    def _parcel(self, key: str, content: dict[str, Any]) -> Parcel:
+    def _parcel(self, key: str, content: dict[str, Any], alert_id: str = "") -> Parcel:
         body = orjson.dumps(content)
         headers = {"Idempotency-Key": key}
         if self._secret is not None:
             headers["X-Tidemark-Signature"] = f"sha256={hmac.new(self._secret, body, hashlib.sha256).hexdigest()}"
-        return Parcel(key=key, body=body, headers=headers)
+        return Parcel(key=key, body=body, headers=headers, alert_id=alert_id)

@@ -56,6 +56,7 @@ class Reason(StrEnum):
     never_told: the end of something of which this channel has not heard.
     already_resolved: it is over, or was when somebody acknowledged it.
     already_acknowledged: somebody has taken it on.
+    covered: a later message of its group, which goes instead, says it too.
 
     policy_replaced: the rules of the desk are other ones from now on.
     """
@@ -99,6 +100,7 @@ class Reason(StrEnum):
     NEVER_TOLD = "never_told"
     ALREADY_RESOLVED = "already_resolved"
     ALREADY_ACKNOWLEDGED = "already_acknowledged"
+    COVERED = "covered"
     POLICY_REPLACED = "policy_replaced"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 
 from tables.errors import ConfigError
@@ -32,23 +31,27 @@ class Backoff:
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name}: expected seconds from 0, got {getattr(self, name)!r}")
 
+    def ceiling(self, attempt: int) -> float:
+        """The longest wait in seconds after failed attempt number `attempt` (from 1)."""
+        return min(self.cap_s, self.base_s * 2.0 ** min(attempt - 1, 60))
+
     def wait(
         self,
         attempt: int,
         elapsed_s: float,
-        rng: random.Random,
+        share: float,
         retry_after_s: float | None = None,
         *,
         has_detour: bool = False,
     ) -> float | None:
         """Seconds from failed attempt number `attempt` (from 1) to the next one; None: give up.
 
-        `elapsed_s` is the time since the first attempt began, `retry_after_s` what the receiver asked for,
-        `has_detour` whether another channel can stand in.
+        `elapsed_s` is the time since the first attempt began, `share` a random number from 0 to 1, `retry_after_s`
+        what the receiver asked for, `has_detour` whether another channel can stand in.
         """
         if attempt >= self.tries or (has_detour and attempt >= self.tries_before_detour):
             return None
-        wait = rng.uniform(0.0, min(self.cap_s, self.base_s * 2.0 ** min(attempt - 1, 60)))
+        wait = share * self.ceiling(attempt)
         if retry_after_s is not None:
             wait = max(wait, min(retry_after_s, self.retry_after_cap_s))
         return wait if elapsed_s + wait <= self.budget_s else None

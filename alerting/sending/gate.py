@@ -12,8 +12,8 @@ class Gate(Protocol):
     """Stands between the state of a partition and the notifier; called in the event loop, must not block.
 
     Of every notification that was submitted it hears one thing in the end: `sent`, `failed`, or it said itself (`trim`
-    gave None) that there is no need any more. It hears nothing more once it is given up or withdrawn. It always sees
-    the notification as it was submitted, whichever channel stood in.
+    gave None) that there is no need any more. It hears nothing more once it is given up or withdrawn. `submitted` is
+    the notification as it was submitted, `here` the same for the channel that stands in, if one does.
     """
 
     @property
@@ -24,11 +24,11 @@ class Gate(Protocol):
     def given_up(self) -> bool:
         """Whether the partition is somebody else's."""
 
-    def trim(self, notification: Notification) -> Notification | None:
-        """What of it is still worth saying: with fewer alerts, or None. Asked immediately before every attempt."""
+    def trim(self, submitted: Notification, here: Notification) -> Notification | None:
+        """What of `here` is still worth saying: with fewer alerts, or None. Asked immediately before every attempt."""
 
-    def sent(self, notification: Notification) -> None:
+    def sent(self, submitted: Notification, here: Notification) -> None:
         """It is out, and the ledger knows."""
 
-    def failed(self, notification: Notification, reason: str) -> None:
+    def failed(self, submitted: Notification, reason: str) -> None:
         """It is with the dead letters."""

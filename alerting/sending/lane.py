@@ -1,4 +1,4 @@
-"""One channel's way out: what goes next, alone or in a digest, when it may, and what follows when it fails."""
+"""One channel's way out: when something may go, what is sent, and what follows when that fails."""
 
 from __future__ import annotations
 
@@ -6,31 +6,29 @@ import asyncio
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from alerting.channels.base import Budget, Channel, DeliveryFailed
 from alerting.message import Locale
 from alerting.notification import Link, Notification
 from alerting.sending.backoff import Backoff
-from alerting.sending.gate import Gate
+from alerting.sending.letters import Above, LetterDesk, by_gate, mark_of
 from alerting.sending.outcomes import Outcome
 from alerting.sending.patient_ledger import PatientLedger
 from alerting.sending.queue import Letter, SendingQueue, Waiting
-from alerting.texts.rendering import render, render_digest
-from tables.errors import Fenced
+from alerting.sending.said_once import SaidOnce
+from tables.memory_ledger import MemoryLedger
 from tables.send_ledger import Limit
 
 logger = logging.getLogger(__name__)
 
-#: More than so many waiting are made a digest even before the budget is short.
-DIGEST_ABOVE: Final = 5
 THROTTLE_CAP_S: Final = 900.0
 #: While a channel is shut for longer than this, critical ones do not wait for it where another can stand in.
 DETOUR_ABOVE_S: Final = 30.0
-#: No line of a digest is shorter: so many bytes take at most so many notifications.
-_LINE_BYTES: Final = 40
+#: So long after a failure one that is critical and has not been tried yet does not wait any longer.
+PROBE_AFTER_S: Final = 5.0
 #: A parcel counts over there when it arrives: within this share of a window, up to this many milliseconds.
 _ON_THE_WAY: Final = 20
 _ON_THE_WAY_MS: Final = 2000
@@ -60,28 +58,6 @@ class Surroundings:
     clock: Callable[[], float]
 
 
-class Above(Protocol):
-    """What a lane leaves to the notifier."""
-
-    def count(self, channel: str, outcome: Outcome) -> None:
-        """Note what became of a notification."""
-
-    def trimmed(self, waiting: Waiting) -> Notification | None:
-        """What its gate leaves of it."""
-
-    def is_sent(self, waiting: Waiting) -> None:
-        """It is out of the queue, and its gate is to know."""
-
-    def has_detour(self, waiting: Waiting) -> bool:
-        """Whether another channel can stand in for the one on which it waits."""
-
-    def has_failed(self, waiting: Waiting, outcome: Outcome, reason: str) -> None:
-        """Take it out of its queue, to the channel that stands in or to the dead letters."""
-
-    def is_fenced(self, gate: Gate) -> None:
-        """Drop everything under `gate`: another worker has its partition."""
-
-
 class Lane:
     """One channel and what waits for it; its task runs `run`. One parcel at a time."""
 
@@ -99,18 +75,41 @@ class Lane:
         self.settings = settings
         self.queue = SendingQueue(queue_size)
         self.task: asyncio.Task[None] | None = None
+        self.resting = asyncio.Event()
+        """Set while nothing is on its way: there is nothing to be sent, or it may not be sent yet."""
+        self.resting.set()
         self._around = around
         self._above = above
+        self._desk = LetterDesk(
+            channel,
+            self.queue,
+            around.ledger,
+            above,
+            locale=settings.locale,
+            time_zone=settings.time_zone,
+            links=around.links,
+        )
         budgets = channel.budgets if settings.budgets is None else settings.budgets
         self._limits = [
             Limit(each.parcels, each.per_ms + min(each.per_ms // _ON_THE_WAY, _ON_THE_WAY_MS), each.reserve)
             for each in budgets
         ]
+        # The shared one may be lost with its store; what this worker has sent it knows itself.
+        self._own_ledger = MemoryLedger(clock=around.clock)
+        self._own_limits = [Limit(each.parcels, each.per_ms) for each in budgets]
         self._held_to = 0
-        self._shut_until = -math.inf
+        self._failures = 0
+        """Failed attempts since the channel took something."""
+        self._shut_until = self._probe_at = -math.inf
         self._shut_for = ""
         self._down = False
-        self._trouble = ""
+        self._trouble = SaidOnce(around.clock)
+
+    def put(self, waiting: Waiting) -> Waiting | None:
+        """See SendingQueue.put."""
+        if not self.queue:
+            self.resting.clear()  # it is about to be woken up
+        return self.queue.put(waiting)
 
     async def run(self) -> None:
         """Send, for ever."""
@@ -119,6 +118,7 @@ class Lane:
             self.queue.urgent_came.clear()
             try:
                 if not self.queue:
+                    self.resting.set()
                     await self.queue.came.wait()
                 else:
                     await self._turn()
@@ -127,37 +127,64 @@ class Lane:
                 logger.exception("%s: the notifier failed", self.name)
                 await self._around.sleep(self._around.backoff.cap_s)
 
+    # -- when
+
     async def _turn(self) -> None:
-        left = self._shut_until - self._around.clock()
+        first = self._first()
+        left = self._closed_for(first)
         if left > 0:
             await self._stay_shut(left)
             return
-        urgent = self.queue.first().urgent
+        urgent = first.urgent
         if self._limits:
-            wait_ms = await self._around.ledger.take(self.name, self._limits, urgent=urgent)
+            wait_ms = await self._take(urgent)
             if wait_ms:
                 self._held_to = self.queue.newest
                 await self._pause(wait_ms / 1000, None if urgent else self.queue.urgent_came)
                 return
+        self.resting.clear()
         # Chosen only now, after the wait. What is taken from the reserve is for nothing else.
-        while self.queue and (self.queue.first().urgent or not urgent):
-            letter = await self._compose()
+        while self.queue and ((first := self._first()).urgent or not urgent):
+            letter = await self._desk.compose(first, self._held_to)
             if letter is not None:
                 await self._send_next(letter)
                 return
 
+    async def _take(self, urgent: bool) -> int:
+        """One from the budget: 0, or the milliseconds to wait for it."""
+        return await self._around.ledger.take(self.name, self._limits, urgent=urgent) or await self._own_ledger.take(
+            self.name, self._own_limits, urgent=True
+        )
+
+    def _first(self) -> Waiting:
+        now = self._around.clock()
+        untried = (waiting for waiting in self.queue.urgent() if not waiting.failures)
+        if self._shut_until > now and (fresh := next(untried, None)):
+            return fresh
+        # Now and then another one, as it may be what is sent that the other side cannot take.
+        if self._failures > 1 and self._failures.bit_count() == 1:
+            return self.queue.least_tried()
+        return self.queue.first(now)
+
+    def _closed_for(self, first: Waiting) -> float:
+        """Seconds until this one may be sent."""
+        until = max(self._shut_until, first.not_before)
+        if first.urgent and not first.failures:
+            until = min(until, self._probe_at)
+        return until - self._around.clock()
+
     async def _stay_shut(self, left_s: float) -> None:
         """Wait for the channel, except with those that need not: all if it is down, critical ones if it takes long."""
-        if not self._down and left_s <= DETOUR_ABOVE_S:
-            await self._around.sleep(left_s)
-            return
-        for waiting in list(self.queue if self._down else self.queue.urgent()):
-            if self._above.has_detour(waiting):
-                self._above.has_failed(waiting, "avoided", self._shut_for)
+        shut = self._shut_until > self._around.clock()
+        if shut and (self._down or left_s > DETOUR_ABOVE_S):
+            for waiting in list(self.queue if self._down else self.queue.urgent()):
+                if self._above.has_detour(waiting):
+                    self._above.has_failed(waiting, "avoided", self._shut_for)
         if self.queue:
-            await self._pause(left_s, self.queue.came if self._down else self.queue.urgent_came)
+            await self._pause(left_s, self.queue.came if self._down or not shut else self.queue.urgent_came)
 
     async def _pause(self, seconds: float, until: asyncio.Event | None) -> None:
+        self.resting.set()
         if until is None:
             await self._around.sleep(seconds)
             return
@@ -169,73 +196,7 @@ class Lane:
             sleeper.cancel()
             waker.cancel()
 
-    async def _compose(self) -> Letter | None:
-        """What is to be sent now; None: what was looked at need not be sent, and is gone."""
-        chosen = self._choose()
-        await self._leave_out_sent(chosen)
-        notifications = {}
-        for waiting in chosen:
-            if waiting in self.queue:
-                trimmed = None if waiting.gate.given_up else self._above.trimmed(waiting)
-                if trimmed is None:
-                    self._finish(waiting, "withdrawn")
-                else:
-                    notifications[waiting] = waiting.here(trimmed)
-        if not notifications:
-            return None
-        begun = next(iter(notifications)).letter
-        if begun is not None:
-            # What has begun is brought to its end as it was.
-            return begun
-        try:
-            return self._write(notifications)
-        except Exception as error:
-            logger.exception("%s: no message can be made", self.name)
-            for waiting in notifications:
-                if len(notifications) > 1:
-                    waiting.alone = True
-                else:
-                    self._above.has_failed(waiting, "broken", type(error).__name__)
-            return None
-
-    def _choose(self) -> list[Waiting]:
-        first = self.queue.first()
-        if first.letter is not None:
-            return [waiting for waiting in first.letter.waiting if waiting in self.queue]
-        crowded = self.queue.waited_since(self._held_to) or self.queue.count_calm() > DIGEST_ABOVE
-        if first.urgent or first.alone or not self.channel.digest_bytes or not crowded:
-            return [first]
-        most = self.channel.digest_bytes // _LINE_BYTES + 1
-        together = [waiting for waiting in self.queue.calm() if waiting.letter is None and not waiting.alone]
-        return together[:most]
-
-    async def _leave_out_sent(self, chosen: Iterable[Waiting]) -> None:
-        for gate, group in _by_gate(chosen):
-            keys = [key for waiting in group for key in waiting.keys]
-            try:
-                unsent = set(await self._around.ledger.unsent(gate.lease, keys))
-            except Fenced:
-                self._above.is_fenced(gate)
-                continue
-            for waiting in group:
-                if not unsent.issuperset(waiting.keys) and self._finish(waiting, "already_sent"):
-                    self._above.is_sent(waiting)
-
-    def _write(self, notifications: dict[Waiting, Notification]) -> Letter:
-        together = list(notifications)
-        locale = self.settings.locale
-        if len(together) > 1:
-            message, taken = render_digest(
-                list(notifications.values()), locale=locale, limit_bytes=self.channel.digest_bytes
-            )
-            together = together[:taken]
-        if len(together) == 1:
-            one = notifications[together[0]]
-            message = render(one, locale=locale, links=self._around.links(one), time_zone=self.settings.time_zone)
-        letter = Letter(together, message, self.channel.prepare(message))
-        if not letter.parcels:
-            raise ValueError("the channel made no parcel of a message")
-        return letter
+    # -- what follows
 
     async def _send_next(self, letter: Letter) -> None:
         """The next parcel of it."""
@@ -243,8 +204,9 @@ class Lane:
             waiting.letter = letter
         began = self._around.clock()
         try:
-            async with asyncio.timeout(self._around.attempt_timeout_s):
-                await self.channel.send(letter.parcels[letter.delivered])
+            if not letter.is_out:
+                async with asyncio.timeout(self._around.attempt_timeout_s):
+                    await self.channel.send(letter.parcels[letter.delivered])
         except TimeoutError:
             late = f"not done within {self._around.attempt_timeout_s:g} s"
             self._put_off(letter, DeliveryFailed(late, retryable=True), began)
@@ -252,34 +214,40 @@ class Lane:
             if failure.retryable:
                 self._put_off(letter, failure, began)
             else:
-                self._give_up(letter, "refused", failure.reason)
+                self._refused(letter, failure.reason)
         except Exception as error:
             logger.exception("%s: the channel is broken", self.name)
             self._give_up(letter, "broken", type(error).__name__)
         else:
-            self._is_well()
-            letter.delivered += 1
-            for waiting in letter.waiting:
-                waiting.failures, waiting.failing_since = 0, None
-            if letter.delivered == len(letter.parcels):
-                await self._mark(letter)
+            await self._has_taken(letter)
 
-    async def _mark(self, letter: Letter) -> None:
+    async def _has_taken(self, letter: Letter) -> None:
+        if not letter.is_out:
+            self._is_well()
+            part = letter.parcels[letter.delivered]
+            letter.delivered += 1
+            letter.skip_past()
+            for waiting in letter.waiting:
+                waiting.failures, waiting.failing_since, waiting.not_before = 0, None, -math.inf
+            if not letter.is_out:
+                if len(letter.waiting) == 1:
+                    await self._around.ledger.mark(letter.waiting[0].gate.lease, [mark_of(part)])
+                return
         outcome: Outcome = "sent" if len(letter.waiting) == 1 else "digested"
-        for gate, group in _by_gate(letter.waiting):
-            keys = [key for waiting in group for key in waiting.keys]
-            try:
-                await self._around.ledger.mark(gate.lease, keys)
-            except Fenced:
-                self._above.is_fenced(gate)
-                continue
-            for waiting in group:
-                if self._finish(waiting, outcome):
-                    self._above.is_sent(waiting)
+        for gate, group in by_gate(letter.waiting):
+            said = {waiting: waiting.here for waiting in group}
+            keys = {key: None for waiting, here in said.items() for key in (waiting.submitted.key, here.key)}
+            await self._around.ledger.mark(gate.lease, list(keys))
+            for waiting, here in said.items():
+                if self._desk.finish(waiting, outcome):
+                    self._above.is_sent(waiting, here)
 
     def _put_off(self, letter: Letter, failure: DeliveryFailed, began: float) -> None:
         """After a failure that may pass: try again later, or give up what has been tried often enough."""
-        pause, gave_up = self._asked_for(failure), False
+        backoff, share, now = self._around.backoff, self._around.rng.random(), self._around.clock()
+        self._failures += 1
+        hopeless = self._failures >= min(backoff.tries, backoff.tries_before_detour)
+        gave_up = False
         for waiting in self._still_in(letter):
             waiting.failures += 1
             waiting.failing_since = began if waiting.failing_since is None else waiting.failing_since
@@ -287,32 +255,42 @@ class Lane:
                 waiting.letter = None
             detour = self._above.has_detour(waiting)
             # A channel that was given up before is only looked at again.
-            wait = None if self._down and detour else self._wait(waiting, failure, detour)
+            wait = None if detour and (self._down or hopeless) else self._wait(waiting, failure, detour, share)
             if wait is None:
                 tries = f"{waiting.failures} {'try' if waiting.failures == 1 else 'tries'}"
                 self._above.has_failed(waiting, "gave_up", f"{failure.reason} (after {tries})")
                 gave_up |= detour
             else:
                 self._above.count(self.name, "retried")
-                pause = max(pause, wait)
-        if gave_up:
+                waiting.not_before = now + wait
+        asked = 0.0
+        if failure.retry_after_s is not None:
+            asked = min(failure.retry_after_s, THROTTLE_CAP_S if failure.throttled else backoff.retry_after_cap_s)
+        pause = max(asked, share * backoff.ceiling(self._failures))
+        if gave_up and hopeless:
             self._down = True
-            pause = max(pause, self._around.backoff.cap_s)
-        if failure.reason != self._trouble:
+            pause = max(pause, backoff.cap_s)
+        if self._trouble.is_news("", failure.reason):
             logger.warning("%s: does not deliver: %s", self.name, failure.reason)
-            self._trouble = failure.reason
-        self._shut_until, self._shut_for = self._around.clock() + pause, failure.reason
+        self._shut_until, self._shut_for = now + pause, failure.reason
+        self._probe_at = self._shut_until if failure.throttled or asked else now + PROBE_AFTER_S
 
-    def _wait(self, waiting: Waiting, failure: DeliveryFailed, detour: bool) -> float | None:
-        backoff, rng = self._around.backoff, self._around.rng
+    def _wait(self, waiting: Waiting, failure: DeliveryFailed, detour: bool, share: float) -> float | None:
+        backoff = self._around.backoff
         if failure.throttled:
             # Its time is not running out: nobody has looked at it yet.
-            return backoff.wait(waiting.failures, 0.0, rng, has_detour=detour)
+            return backoff.wait(waiting.failures, 0.0, share, has_detour=detour)
         elapsed = self._around.clock() - (waiting.failing_since or 0.0)
-        return backoff.wait(waiting.failures, elapsed, rng, failure.retry_after_s, has_detour=detour)
+        return backoff.wait(waiting.failures, elapsed, share, failure.retry_after_s, has_detour=detour)
 
-    def _asked_for(self, failure: DeliveryFailed) -> float:
-        return min(failure.retry_after_s or 0.0, THROTTLE_CAP_S) if failure.throttled else 0.0
+    def _refused(self, letter: Letter, reason: str) -> None:
+        if len(letter.waiting) == 1 or letter.delivered:
+            self._give_up(letter, "refused", reason)
+            return
+        # One of them may be what it does not like; the others need not go with it.
+        for waiting in self._still_in(letter):
+            waiting.letter, waiting.alone = None, True
+            self._above.count(self.name, "retried")
 
     def _give_up(self, letter: Letter, outcome: Outcome, reason: str) -> None:
         for waiting in self._still_in(letter):
@@ -322,19 +300,6 @@ class Lane:
         return [waiting for waiting in letter.waiting if waiting in self.queue]
 
     def _is_well(self) -> None:
-        if self._trouble:
+        if self._trouble.is_over():
             logger.info("%s: delivers again", self.name)
-        self._trouble, self._down = "", False
-
-    def _finish(self, waiting: Waiting, outcome: Outcome) -> bool:
-        if not self.queue.remove(waiting):
-            return False  # withdrawn meanwhile
-        self._above.count(self.name, outcome)
-        return True
-
-
-def _by_gate(waiting: Iterable[Waiting]) -> list[tuple[Gate, list[Waiting]]]:
-    groups: dict[int, tuple[Gate, list[Waiting]]] = {}
-    for each in waiting:
-        groups.setdefault(id(each.gate), (each.gate, []))[1].append(each)
-    return list(groups.values())
+        self._failures, self._down = 0, False

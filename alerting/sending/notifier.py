@@ -6,11 +6,11 @@ import asyncio
 import logging
 import random
 import time
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from alerting.channels.base import Channel
 from alerting.notification import Link, Notification
@@ -19,7 +19,8 @@ from alerting.sending.gate import Gate
 from alerting.sending.lane import Lane, LaneSettings, Surroundings
 from alerting.sending.outcomes import OUTCOMES, Outcome
 from alerting.sending.patient_ledger import PatientLedger
-from alerting.sending.queue import Waiting
+from alerting.sending.queue import Waiting, on_all
+from alerting.sending.said_once import SaidOnce
 from alerting.texts.template_filters import zone_of
 from tables.errors import ConfigError
 from tables.send_ledger import SendLedger
@@ -90,7 +91,7 @@ class Notifier:
         self._on_outcome = on_outcome
         self._on_dead = on_dead
         self._counts: Counter[tuple[str, Outcome]] = Counter()
-        self._logged: defaultdict[str, dict[Outcome, str]] = defaultdict(dict)
+        self._logged = {name: SaidOnce(clock) for name in channels}
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -113,9 +114,9 @@ class Notifier:
     def submit(self, notification: Notification, gate: Gate) -> bool:
         """Queue it for its channel; its gate hears what becomes of it. Returns at once.
 
-        False: there was no room, or there is no such channel; it is with the dead letters, and the gate has been told.
-        Where there is no room for a critical one, the newest of the least urgent goes to the dead letters instead.
-        Raises RuntimeError after `close`.
+        False: there was no room, or there is no such channel; it has gone to the channel that stands in or to the dead
+        letters, and then the gate has been told. Where there is no room, the newest of the least urgent gives way to
+        what is more urgent, and goes there instead. Raises RuntimeError after `close`.
         """
         if self._closed:
             raise RuntimeError("the notifier is closed")
@@ -128,13 +129,12 @@ class Notifier:
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until nothing is left to deliver; False when that took longer than `timeout_s`."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while busy := [lane for lane in self._lanes.values() if lane.queue]:
-                    await busy[0].queue.emptied()
-        except TimeoutError:
-            return False
-        return True
+        return await self._until(lambda lane: lane.queue.emptied() if lane.queue else None, timeout_s)
+
+    async def settle(self, timeout_s: float) -> bool:
+        """Wait until nothing can be delivered right now, as what is left has to wait for a budget or for a receiver;
+        False when that took longer than `timeout_s`."""
+        return await self._until(lambda lane: None if lane.resting.is_set() else lane.resting.wait(), timeout_s)
 
     async def close(self) -> None:
         """Stop at once and close the channels. What was not delivered is still in the checkpoints of its partition."""
@@ -149,7 +149,7 @@ class Notifier:
             lane.task = None
             await lane.channel.close()
 
-    # What the lanes leave to it; see Above in alerting/sending/lane.py.
+    # What the lanes leave to it; see Above in alerting/sending/letters.py.
 
     def count(self, channel: str, outcome: Outcome) -> None:
         self._counts[channel, outcome] += 1
@@ -158,32 +158,35 @@ class Notifier:
                 self._on_outcome(channel, outcome)
 
     def trimmed(self, waiting: Waiting) -> Notification | None:
+        here = waiting.here
         try:
-            return waiting.gate.trim(waiting.submitted)
+            return waiting.gate.trim(waiting.submitted, here)
         except Exception:
             logger.exception("the trim of the gate failed")
-            return waiting.submitted
+            return here
 
-    def is_sent(self, waiting: Waiting) -> None:
-        self._logged.pop(waiting.channel, None)
+    def ways(self, waiting: Waiting) -> Sequence[Notification]:
+        detour: list[str] = []
+        channel = waiting.submitted.channel
+        while (channel := self._lanes[channel].settings.fallback) and channel not in (
+            waiting.submitted.channel,
+            *detour,
+        ):
+            detour.append(channel)
+        return [on_all(waiting.submitted, detour[:count]) for count in range(len(detour) + 1)]
+
+    def is_sent(self, waiting: Waiting, as_said: Notification) -> None:
+        self._logged[waiting.channel].is_over()
         if not waiting.gate.given_up:
             with _contained("sent of the gate"):
-                waiting.gate.sent(waiting.submitted)
+                waiting.gate.sent(waiting.submitted, as_said)
 
     def has_detour(self, waiting: Waiting) -> bool:
         return self._next_channel(waiting) != ""
 
     def has_failed(self, waiting: Waiting, outcome: Outcome, reason: str) -> None:
-        channel = waiting.channel
-        self._lanes[channel].queue.remove(waiting)
-        self.count(channel, outcome)
-        fallback = self._next_channel(waiting)
-        if not fallback or waiting.gate.given_up:
-            self._bury(waiting, outcome, reason)
-            return
-        self.count(channel, "fell_back")
-        self._log(logging.WARNING, channel, outcome, f"{fallback} stands in: {reason}")
-        self._put(fallback, Waiting(waiting.submitted, waiting.gate, (*waiting.detour, fallback)))
+        self._lanes[waiting.channel].queue.remove(waiting)
+        self._lost(waiting, outcome, reason)
 
     def is_fenced(self, gate: Gate) -> None:
         logger.warning(
@@ -199,13 +202,23 @@ class Notifier:
             self.count(channel, "no_channel")
             self._bury(waiting, "no_channel", "there is no such channel")
             return False
-        lost = lane.queue.put(waiting)
+        lost = lane.put(waiting)
         if lane.task is None and not self._closed:
             lane.task = asyncio.create_task(lane.run(), name=f"notifier:{channel}")
         if lost is not None:
-            self.count(channel, "queue_full")
-            self._bury(lost, "queue_full", f"{lane.queue.size} were waiting")
+            self._lost(lost, "queue_full", f"{lane.queue.size} were waiting")
         return lost is not waiting
+
+    def _lost(self, waiting: Waiting, outcome: Outcome, reason: str) -> None:
+        """It is out of the queue of its channel: to the one that stands in, or to the dead letters."""
+        self.count(waiting.channel, outcome)
+        fallback = self._next_channel(waiting)
+        if not fallback or waiting.gate.given_up:
+            self._bury(waiting, outcome, reason)
+            return
+        self.count(waiting.channel, "fell_back")
+        self._log(logging.WARNING, waiting.channel, outcome, f"{fallback} stands in: {reason}")
+        self._put(fallback, Waiting(waiting.submitted, waiting.gate, (*waiting.detour, fallback)))
 
     def _next_channel(self, waiting: Waiting) -> str:
         """The one that stands in for the one on which it waits; empty: none, or it has failed there already."""
@@ -221,7 +234,7 @@ class Notifier:
         full_reason = f"{outcome}: {reason}"
         if self._on_dead is not None:
             with _contained("on_dead"):
-                self._on_dead(waiting.here(waiting.submitted), full_reason)
+                self._on_dead(waiting.here, full_reason)
         with _contained("failed of the gate"):
             waiting.gate.failed(waiting.submitted, full_reason)
 
@@ -233,9 +246,17 @@ class Notifier:
 
     def _log(self, level: int, channel: str, outcome: Outcome, text: str) -> None:
         # A thousand that fail alike are one line.
-        if self._logged[channel].get(outcome) != text:
-            self._logged[channel][outcome] = text
+        if channel not in self._logged or self._logged[channel].is_news(outcome, text):
             logger.log(level, "%s: %s: %s", channel, outcome, text)
+
+    async def _until(self, busy: Callable[[Lane], Coroutine[Any, Any, object] | None], timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while work := next(filter(None, map(busy, self._lanes.values())), None):
+                    await work
+        except TimeoutError:
+            return False
+        return True
 
 
 @contextmanager

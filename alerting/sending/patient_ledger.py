@@ -53,7 +53,7 @@ class PatientLedger:
                 if not self._is_away:
                     self._is_away = True
                     logger.warning("nothing is sent until the ledger answers: %s", error)
-                wait = _WITHOUT_END.wait(attempt, 0.0, self._rng)
+                wait = _WITHOUT_END.wait(attempt, 0.0, self._rng.random())
                 await self._sleep(0.0 if wait is None else wait)
             else:
                 if self._is_away:

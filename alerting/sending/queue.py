@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
@@ -16,6 +17,8 @@ from alerting.sending.gate import Gate
 from tables.errors import ConfigError
 
 _URGENT: Final = SEVERITIES.index("critical")
+_CALLS: Final = ("firing", "repeat", "escalation")
+"""Stages that ask somebody to come: that a critical incident is taken on, or over, has the time of a major one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,15 +35,21 @@ class Waiting:
     """Failed attempts since it, or a part of it, last got through."""
     failing_since: float | None = None
     """When the first of those began."""
+    not_before: float = -math.inf
+    """When it may be tried again while the channel takes others."""
     letter: Letter | None = None
     """What it is part of: while that is being sent, or some of it is out already."""
     alone: bool = False
-    """In no digest any more: one that it was in could not be written."""
+    """In no digest any more: one that it was in could not be written, or was refused."""
+    rank: int = field(init=False)
+    """0 is the most urgent."""
+    steps_back: bool = field(init=False)
+    """Whether it is about something critical and calls nobody."""
 
-    @property
-    def rank(self) -> int:
-        """0 is the most urgent."""
-        return SEVERITIES.index(self.submitted.severity)
+    def __post_init__(self) -> None:
+        self.rank = SEVERITIES.index(self.submitted.severity)
+        self.steps_back = self.rank == _URGENT and self.submitted.stage not in _CALLS
+        self.rank += self.steps_back
 
     @property
     def urgent(self) -> bool:
@@ -52,16 +61,21 @@ class Waiting:
         return self.detour[-1] if self.detour else self.submitted.channel
 
     @property
-    def keys(self) -> tuple[str, ...]:
-        """Under which the ledger may know it as sent."""
-        here = self.here(self.submitted)
-        return (self.submitted.key,) if here is self.submitted else (self.submitted.key, here.key)
+    def here(self) -> Notification:
+        """As it is said on the channel on which it waits."""
+        return on_all(self.submitted, self.detour)
 
-    def here(self, notification: Notification) -> Notification:
-        """`notification`, as it was submitted or less of it, for the channel on which it waits."""
-        for channel in self.detour:
-            notification = notification.on(channel)
-        return notification
+    @property
+    def conditions(self) -> set[str]:
+        """What its alerts are about."""
+        return {alert.fingerprint for alert in self.submitted.alerts}
+
+
+def on_all(notification: Notification, detour: Sequence[str]) -> Notification:
+    """The same for the last of the channels that stand in, one after the other."""
+    for channel in detour:
+        notification = notification.on(channel)
+    return notification
 
 
 @dataclass(slots=True, eq=False)
@@ -72,6 +86,17 @@ class Letter:
     message: Message
     parcels: Sequence[Parcel]
     delivered: int = 0
+    current: frozenset[str] = frozenset()
+    """Alerts that are still to be said."""
+
+    @property
+    def is_out(self) -> bool:
+        return self.delivered >= len(self.parcels)
+
+    def skip_past(self) -> None:
+        """Leave out the next parcels as far as they are about an alert of which nothing is to be said any more."""
+        while not self.is_out and (about := self.parcels[self.delivered].alert_id) and about not in self.current:
+            self.delivered += 1
 
 
 class SendingQueue:
@@ -101,9 +126,15 @@ class SendingQueue:
     def __contains__(self, waiting: Waiting) -> bool:
         return waiting.number in self._ranks[waiting.rank]
 
-    def first(self) -> Waiting:
-        """The most urgent; StopIteration where there is none."""
-        return next(iter(self))
+    def first(self, now: float) -> Waiting:
+        """The most urgent that may be tried; if none may yet, the one that may be soonest. ValueError where there is
+        none."""
+        found = next((waiting for waiting in self if waiting.not_before <= now), None)
+        return found or min(self, key=lambda waiting: waiting.not_before)
+
+    def least_tried(self) -> Waiting:
+        """Of the most urgent the one that has failed least. StopIteration where there is none."""
+        return min(next(filter(None, self._ranks)).values(), key=lambda waiting: waiting.failures)
 
     def urgent(self) -> Iterator[Waiting]:
         """The critical ones, in order."""
@@ -113,22 +144,26 @@ class SendingQueue:
         """Those that are not critical, in order."""
         return chain.from_iterable(rank.values() for rank in self._ranks[_URGENT + 1 :])
 
-    def count_calm(self) -> int:
-        """How many are not critical."""
-        return sum(map(len, self._ranks[_URGENT + 1 :]))
+    def count(self, *, urgent: bool) -> int:
+        """How many are critical, or are not."""
+        return sum(map(len, self._ranks[_URGENT : _URGENT + 1] if urgent else self._ranks[_URGENT + 1 :]))
 
-    def waited_since(self, number: int) -> bool:
-        """Whether one that is not critical was there already when `number` was the newest."""
-        return any(next(iter(rank), number + 1) <= number for rank in self._ranks[_URGENT + 1 :])
+    def waited_since(self, number: int, *, urgent: bool) -> bool:
+        """Whether one that is critical, or one that is not, was there already when `number` was the newest."""
+        ranks = self._ranks[_URGENT : _URGENT + 1] if urgent else self._ranks[_URGENT + 1 :]
+        return any(next(iter(rank), number + 1) <= number for rank in ranks)
 
     def put(self, waiting: Waiting) -> Waiting | None:
-        """Queue it. Returns the one that found no room: itself, or, where it is critical, a less urgent one."""
+        """Queue it. Returns the one that found no room: itself, or the newest of the least urgent, if that is less
+        urgent."""
         pushed_out = None
         if len(self) >= self.size:
-            pushed_out = self._least_urgent() if waiting.urgent else None
+            pushed_out = self._least_urgent(waiting.rank)
             if pushed_out is None:
                 return waiting
             self.remove(pushed_out)
+        if waiting.urgent:
+            self._let_past(waiting.conditions)
         waiting.number = self.newest = next(self._numbers)
         self._ranks[waiting.rank][waiting.number] = waiting
         self._empty.clear()
@@ -148,7 +183,16 @@ class SendingQueue:
         """Return once nothing waits."""
         await self._empty.wait()
 
-    def _least_urgent(self) -> Waiting | None:
+    def _let_past(self, conditions: set[str]) -> None:
+        """What is to be said of these before goes before: an end must not come after the next begin."""
+        next_rank = self._ranks[_URGENT + 1]
+        ends = [each for each in next_rank.values() if each.steps_back and not conditions.isdisjoint(each.conditions)]
+        for waiting in ends:
+            del next_rank[waiting.number]
+            waiting.rank = _URGENT
+            self._ranks[_URGENT][waiting.number] = waiting
+
+    def _least_urgent(self, above: int) -> Waiting | None:
         # Not what is on its way: it may be out already.
-        calm = (waiting for rank in self._ranks[:_URGENT:-1] for waiting in reversed(rank.values()))
-        return next((waiting for waiting in calm if waiting.letter is None), None)
+        below = (waiting for rank in self._ranks[:above:-1] for waiting in reversed(rank.values()))
+        return next((waiting for waiting in below if waiting.letter is None), None)

@@ -73,6 +73,8 @@ class SteppedAlerts:
         self.around = around
         self.steps = 0
         self.stalled = False
+        self.is_held_up = False
+        """Whether nothing can be sent now, as when a budget is used up."""
         self._die_at = die_at
         self._dead = False
         self._crash: BaseException | None = None
@@ -144,9 +146,9 @@ class SteppedAlerts:
         self._queue = [(note, its) for note, its in self._queue if its is not gate]
 
     async def _tell(self) -> None:
-        while self._queue:
+        while self._queue and not self.is_held_up:
             submitted, gate = self._queue.pop(0)
-            rest = gate.trim(submitted)
+            rest = gate.trim(submitted, submitted)
             if rest is None:
                 continue
             if await self.around.ledger.unsent(gate.lease, [submitted.key]):
@@ -154,7 +156,7 @@ class SteppedAlerts:
                 self.around.told[f"{rest.channel} {rest.stage} {' '.join(rest.alert_ids)}"] += 1
                 await self._step()
                 await self.around.ledger.mark(gate.lease, [submitted.key])
-            gate.sent(submitted)
+            gate.sent(submitted, submitted)
 
     # -- the publisher
 

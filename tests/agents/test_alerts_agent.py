@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
-from agents.alerts_agent import PartitionGate
+from agents.alerts_agent import REST_S, PartitionGate
 from agents.desk_commands import encode_command
 from alerting.desk.desk import Reason
 from alerting.notification import Notification
 from alerting.sending.gate import Gate
-from tests.agents.alerts_partition import ALERTS, COMMANDS, acked, at_once
+from tests.agents.alerts_partition import ALERTS, COMMANDS, DEAD, acked, at_once
 from tests.agents.stepped_alerts import SteppedAlerts, Surroundings
 from tests.alerting.desk.desk_world import a_policy, fires, over
 
@@ -91,7 +94,7 @@ async def test_an_alert_that_is_over_before_all_is_read_is_never_said(around: Su
     second = Recorded(around)
     await second.live(2)
     assert second.stages == ["firing a1", "resolved a1"]
-    assert [gate.trim(note) for note, gate in second.submitted] == [None, None]
+    assert [gate.trim(note, note) for note, gate in second.submitted] == [None, None]
     changes = second.custodian.held[0].state.changes(1, 99)
     assert changes is not None and changes.state["outbox"] == []  # nor is it said by the next owner
     for reason in (Reason.ALREADY_RESOLVED, Reason.NEVER_TOLD):
@@ -106,9 +109,9 @@ async def test_the_gate_passes_on_what_became_of_a_notification(around: Surround
     assert isinstance(gate, PartitionGate) and gate is same
     held = worker.custodian.held[0]
     assert gate.lease is held.lease and not gate.given_up
-    assert gate.trim(a) == a
+    assert gate.trim(a, a) == a
     assert worker.agent._metrics.desk_decisions.labels(Reason.STILL_TRUE.value)._value.get() == 0
-    gate.sent(a)
+    gate.sent(a, a)
     gate.failed(b, "rejected: 400")
     changes = held.state.changes(1, 99)
     assert changes is not None and changes.state["outbox"] == []
@@ -155,11 +158,11 @@ async def test_what_is_below_the_severity_of_its_channel_is_not_said_there(
     below = worker.agent._metrics.notifications.labels("chat", "below_severity")
     assert below._value.get() == 1 - said
     for note, gate in worker.submitted:
-        gate.sent(note)
+        gate.sent(note, note)
     around.logs[ALERTS].append(replace(over(alert)).to_json())
     await worker.live(2)
     for note, gate in worker.submitted[said:]:
-        gate.sent(note)
+        gate.sent(note, note)
     assert len(worker.submitted) == 2 * said
     # Nothing is kept of it once it is over.
     assert worker.custodian.held[0].state.desk.incidents() == []
@@ -175,3 +178,46 @@ async def test_it_rests_after_a_round_unless_it_is_in_a_hurry(around: Surroundin
     assert worker.submitted == []
     await worker.agent.round(at_once=True)
     assert worker.stages == ["firing a1"]
+
+
+async def test_it_does_not_rest_for_as_long_as_a_store_was_away(around: Surroundings) -> None:
+    class Slow(Recorded):
+        async def save(self, *args: Any, **options: Any) -> Any:
+            await asyncio.sleep(0.5)
+            return await super().save(*args, **options)
+
+    worker = Slow(around)
+    around.logs[ALERTS].append(fires("a1").to_json())
+    await worker.live(1)
+    assert 0.5 < worker.agent._rest_until - time.monotonic() <= REST_S
+
+
+async def test_a_channel_hears_only_of_what_is_urgent_enough_though_it_comes_with_other_alerts() -> None:
+    around = Surroundings(a_policy(at_once(group_by=("model_id",)), inhibition=()))
+    worker = Recorded(around)
+    worker.agent._min_severity_of = {"chat": "critical"}
+    around.logs[ALERTS] += [fires("a1").to_json(), fires("b1", severity="critical").to_json()]
+    await worker.live(2)
+    (note, gate) = worker.submitted[-1]
+    assert note.alert_ids == ("a1", "b1")
+    rest = gate.trim(note, note)
+    assert rest is not None and rest.alert_ids == ("b1",)
+    around.logs[ALERTS].append(over(fires("b1", severity="critical")).to_json())
+    await worker.live(1)
+    assert gate.trim(note, note) is None  # nothing of it that this channel wants
+    assert note.key not in worker.custodian.held[0].state._outbox
+
+
+async def test_a_store_that_is_emptied_takes_nothing_with_it_that_was_still_to_be_said(around: Surroundings) -> None:
+    worker = SteppedAlerts(around)
+    await worker.live(3)
+    around.logs[ALERTS] += [fires(f"{name}1", model_id=name).to_json() for name in "abc"]
+    worker.is_held_up = True
+    await worker.live(2)
+    around.lose_the_store()
+    around.logs[ALERTS].append(fires("d1", model_id="d").to_json())
+    await worker.live(3)
+    worker.is_held_up = False
+    await worker.live(20)
+    assert around.told == {f"chat firing {name}1": 1 for name in "abcd"}
+    assert around.logs[DEAD] == []

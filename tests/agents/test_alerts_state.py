@@ -22,7 +22,7 @@ from tests.agents.alerts_partition import (
     told,
     unsilenced,
 )
-from tests.alerting.desk.desk_world import MINUTE, a_policy, fires, over
+from tests.alerting.desk.desk_world import HOUR, MINUTE, a_policy, fires, over
 
 
 def test_nothing_is_said_before_the_checkpoint_that_holds_it() -> None:
@@ -74,9 +74,9 @@ def test_without_news_there_is_no_checkpoint() -> None:
     here.state.tick()
     assert here.state.changes(1, 2) is None
     (note,) = here.state.take_saved(1)
-    here.state.sent(note)
+    here.state.sent(note, note)
     here.checkpoint()
-    here.state.sent(note)  # twice is once
+    here.state.sent(note, note)  # twice is once
     assert here.state.changes(1, 3) is None
 
 
@@ -85,7 +85,7 @@ def test_the_next_owner_says_what_is_not_known_to_be_said() -> None:
     here.hear(fires("a1"), fires("b1", model_id="search"))
     here.checkpoint()
     first, _ = here.state.take_saved(1)
-    here.state.sent(first)
+    here.state.sent(first, first)
     changes = here.checkpoint()
     here.restored(changes)
     assert not here.state.caught_up
@@ -102,7 +102,7 @@ def test_what_was_dropped_or_given_up_is_not_said_by_the_next_owner() -> None:
     here.hear(*(fires(f"{name}1", model_id=name) for name in "abc"))
     here.checkpoint()
     a, b, c = here.state.take_saved(1)
-    here.state.sent(a)
+    here.state.sent(a, a)
     here.state.dropped(b)
     here.state.failed(c, "too_many_attempts: 500")
     changes = here.checkpoint()
@@ -244,7 +244,7 @@ def test_what_is_open_bounds_from_where_it_is_read_again() -> None:
     here.command(acked("x"), acked("x"), silenced('rule="z"'), acked("x"))
     changes = here.checkpoint()
     for note in here.state.take_saved(1):
-        here.state.sent(note)
+        here.state.sent(note, note)
     assert changes.rebuild == {ALERTS: 0, COMMANDS: 2}  # the end of a1 is still to be told
     changes = here.checkpoint()
     assert changes.rebuild == {ALERTS: 2, COMMANDS: 2}
@@ -253,12 +253,12 @@ def test_what_is_open_bounds_from_where_it_is_read_again() -> None:
     here.command(unsilenced())
     here.checkpoint()
     for note in here.state.take_saved(here.number):
-        here.state.sent(note)
+        here.state.sent(note, note)
     assert here.checkpoint().rebuild == {ALERTS: 3, COMMANDS: 5}
     here.hear(over(fires("c1", model_id="search")))
     here.checkpoint()
     for note in here.state.take_saved(here.number):
-        here.state.sent(note)
+        here.state.sent(note, note)
     # Nothing is open: it begins where it goes on.
     changes = here.checkpoint()
     assert changes.rebuild == {ALERTS: 6, COMMANDS: 5}
@@ -304,7 +304,7 @@ def test_time_passes_only_where_something_is_due_and_every_decision_is_counted()
     here.hear(fires("a1"))
     here.checkpoint()
     (note,) = here.state.take_saved(1)
-    here.state.sent(note)
+    here.state.sent(note, note)
     here.checkpoint()
     here.now += 29 * MINUTE
     here.state.tick()
@@ -328,3 +328,76 @@ def test_another_policy_holds_at_once_and_is_checkpointed() -> None:
     here.state.replace_policy(a_policy(at_once()))
     here.checkpoint()
     assert here.ready() == ["firing a1"]
+
+
+def test_of_calls_that_grow_only_the_last_one_is_kept() -> None:
+    here = Partition(a_policy(at_once(group_by=("severity",))))
+    here.hear(*(fires(f"{name}1", model_id=name) for name in "abc"))
+    changes = here.checkpoint()
+    assert [note["key"] for note in changes.state["outbox"]] == list(here.state._outbox)
+    assert here.ready() == ["firing a1 b1 c1"]
+    assert here.metrics.desk_decisions.labels(Reason.COVERED.value)._value.get() == 2
+
+
+def test_a_call_that_waits_is_replaced_by_the_next_one_once_that_may_be_said() -> None:
+    here = Partition(a_policy(at_once(group_by=("severity",))))
+    here.hear(fires("a1", model_id="a"))
+    here.checkpoint()
+    (first,) = here.state.take_saved(here.number)
+    here.hear(fires("b1", model_id="b"))
+    assert here.state.trim(first, first) == (first, Reason.STILL_TRUE)  # its turn may come before the checkpoint
+    here.checkpoint()
+    (second,) = here.state.take_saved(here.number)
+    assert here.state.trim(first, first) == (None, Reason.COVERED)
+    assert second.alert_ids == ("a1", "b1")
+    # Had it been on its way, its end will be told as well.
+    here.state.sent(first, first)
+    here.state.failed(second, "down")
+    here.hear(over(fires("a1", model_id="a")))
+    here.checkpoint()
+    (end,) = here.state.take_saved(here.number)
+    assert here.state.trim(end, end)[1] is Reason.STILL_TRUE
+
+
+def test_a_call_does_not_cover_an_end_nor_what_somebody_has_acknowledged() -> None:
+    here = Partition(a_policy(at_once(group_by=("severity",))))
+    here.hear(fires("a1", model_id="a"), fires("b1", model_id="b"))
+    here.checkpoint()
+    (call,) = here.state.take_saved(here.number)
+    here.state.sent(call, call)
+    here.hear(over(fires("a1", model_id="a")), fires("c1", model_id="c"))
+    here.checkpoint()
+    assert here.ready() == ["resolved b1 a1", "firing b1 c1"]
+
+
+def test_a_state_of_the_same_process_goes_on_with_all_that_it_knew() -> None:
+    here = Partition(a_policy(at_once()))
+    here.hear(fires("a1"), fires("b1", model_id="b"))
+    here.command(silenced('rule="c1"'))
+    here.checkpoint()
+    first, _ = here.state.take_saved(here.number)
+    here.state.sent(first, first)
+    former, here.state = here.state, here.fresh()
+    here.state.inherit(former)
+    # What is read again it knows.
+    here.again(ALERTS, fires("a1").to_json(), fires("b1", model_id="b").to_json(), first=0, skip={ALERTS: 2})
+    here.hear(fires("c1", model_id="c"))
+    here.checkpoint()
+    assert here.ready() == ["firing b1"]
+    assert [silence.id for silence in here.state.desk.silences()] == ["s"]
+
+
+def test_a_checkpoint_is_renewed_before_it_dies() -> None:
+    here = Partition()
+    here.hear(fires("a1"))
+    here.command(acked("a1"))
+    here.checkpoint()
+    for note in here.state.take_saved(here.number):
+        here.state.dropped(note)
+    here.checkpoint()
+    saved = 0
+    for _ in range(24):
+        here.now += HOUR
+        here.state.tick()
+        saved += here.state.changes(1, 1) is not None
+    assert saved == 24

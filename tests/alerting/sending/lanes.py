@@ -47,18 +47,21 @@ class Notes:
         self.given_up = False
         self.settled: list[str] = []
         self.lost: list[tuple[str, str]] = []
+        self.said_on: list[str] = []
+        """The channel of each of these."""
         self.done: set[str] = set()
         """Alerts of which nothing needs to be said any more."""
 
-    def trim(self, notification: Notification) -> Notification | None:
-        left = tuple(alert for alert in notification.alerts if alert.alert_id not in self.done)
-        return replace(notification, alerts=left) if left else None
+    def trim(self, submitted: Notification, here: Notification) -> Notification | None:
+        left = tuple(alert for alert in here.alerts if alert.alert_id not in self.done)
+        return replace(here, alerts=left) if left else None
 
-    def sent(self, notification: Notification) -> None:
-        self.settled += notification.alert_ids
+    def sent(self, submitted: Notification, here: Notification) -> None:
+        self.settled += submitted.alert_ids
+        self.said_on += [here.channel] * len(here.alert_ids)
 
-    def failed(self, notification: Notification, reason: str) -> None:
-        self.lost += [(name, reason) for name in notification.alert_ids]
+    def failed(self, submitted: Notification, reason: str) -> None:
+        self.lost += [(name, reason) for name in submitted.alert_ids]
 
 
 class Scripted:

@@ -71,7 +71,7 @@ async def test_a_fault_that_passes_is_tried_again(fault: str, ledger: RedisLedge
         else:
             assert counts == {"retried": 2, "sent": 3}
             assert heard(receiver, names) == Counter([names[0], *names[:1], *names])
-            assert gate.settled == names
+            assert sorted(gate.settled) == names  # after two failures another one has its turn
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -146,7 +146,8 @@ async def test_parcels_go_in_order_and_a_retry_resumes_at_the_one_that_failed() 
     channel = Scripted("ops", passes, busy(), busy(), parts=3)
     async with bench(channel, backoff=Backoff(tries=3)) as on:
         await on.deliver(note("a"), note("b"))
-    assert channel.attempts == ["a/1", "a/2", "a/2", "a/2", "a/3", "b/1", "b/2", "b/3"]
+    # After two failures another one has its turn: it may be a/2 that cannot be taken.
+    assert channel.attempts == ["a/1", "a/2", "a/2", "b/1", "a/2", "a/3", "b/2", "b/3"]
     assert on.counts == {"ops retried": 2, "ops sent": 2}
 
 
@@ -405,7 +406,7 @@ async def test_of_a_group_only_the_rest_is_said() -> None:
 
 async def test_a_gate_that_is_broken_stops_nothing() -> None:
     class Broken(Notes):
-        def trim(self, notification: Notification) -> Notification | None:
+        def trim(self, submitted: Notification, here: Notification) -> Notification | None:
             raise ZeroDivisionError
 
         sent = failed = trim  # type: ignore[assignment]
