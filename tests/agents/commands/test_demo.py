@@ -49,14 +49,16 @@ def ended_within(seconds: float, process: subprocess.Popen[bytes]) -> int:
         process.kill()
 
 
-def test_the_whole_story_in_a_quarter_of_a_minute(folder: Path) -> None:
-    with start([*QUICK, "--seconds", "14", "--seed", "3"], folder) as demo:
+def test_the_whole_story(folder: Path) -> None:
+    with start([*QUICK, "--seed", "3"], folder) as demo:
         assert demo.is_ready()
         status, metrics = demo.get("/metrics")
         assert status == 200 and "tidemark_events_consumed_total" in metrics
         children = psutil.Process(demo.process.pid).children(recursive=True)
         assert any("redis-server" in child.name() for child in children)
-        assert demo.process.wait(60) == 0
+        # A quarter of a minute, but for machines that are slower than that.
+        assert until(90, lambda: "10:19 UTC  P95" in demo.said)
+        assert demo.end(signal.SIGINT) == 0
     minutes = re.findall(r"^(\d\d:\d\d) UTC  CTR: .*?recommender-home v3 (\S+) %", demo.said, re.MULTILINE)
     rates = {minute: float(rate) for minute, rate in minutes}
     assert rates["09:55"] == pytest.approx(8, abs=0.6)
@@ -82,6 +84,12 @@ def test_the_whole_story_in_a_quarter_of_a_minute(folder: Path) -> None:
     ):
         assert re.search(part, demo.said, re.MULTILINE), part
     assert nothing_is_left(folder, children)
+
+
+def test_it_stops_by_itself(folder: Path) -> None:
+    with start([*QUICK, "--seconds", "2"], folder) as demo:
+        assert demo.process.wait(60) == 0
+    assert re.search(r"^[\d,]+ events in \d+ s, ", demo.said, re.MULTILINE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
