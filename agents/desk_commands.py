@@ -55,5 +55,5 @@ def decode_command(data: bytes) -> Command:
         raise InputError(f"not a command: {len(data)} bytes")
     try:
         return _decode.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"not a command: {error}") from error

@@ -18,6 +18,9 @@ Status = Literal["firing", "acknowledged", "resolved"]
 #: From the most to the least urgent.
 SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "major", "minor")
 
+MOST_BYTES: Final = 1 << 20
+LATEST_MS: Final = 253_402_300_799_000
+"""The end of the year 9999."""
 _ID_BYTES: Final = 8
 
 
@@ -74,12 +77,21 @@ class Alert:
     def from_json(cls, data: bytes | str) -> Alert:
         """Read what `to_json` wrote; unknown fields are ignored, so that an old reader takes a new writer's.
 
-        Raises InputError where a field is missing or mistyped.
+        Raises InputError where a field is missing or mistyped, or where there is something in it that could not be
+        written again.
         """
+        if len(data) > MOST_BYTES:
+            raise InputError(f"not an alert: expected at most {MOST_BYTES} bytes, got {len(data)}")
         try:
-            return _DECODER.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            alert = _DECODER.decode(data)
+            for at in (alert.started_at, alert.fired_at, alert.resolved_at or 0):
+                if not 0 <= at <= LATEST_MS:
+                    raise InputError(f"not an alert: expected milliseconds since the epoch, got {at}")
+            # Deep nesting and numbers beyond 64 bits: what takes the alert in must be able to keep it, and pass it on.
+            alert.to_json()
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
             raise InputError(f"not an alert: {error}") from error
+        return alert
 
     def is_at_least(self, severity: Severity) -> bool:
         """Whether this alert is as urgent as `severity`, or more."""

@@ -401,3 +401,11 @@ def test_a_checkpoint_is_renewed_before_it_dies() -> None:
         here.state.tick()
         saved += here.state.changes(1, 1) is not None
     assert saved == 24
+
+
+@pytest.mark.parametrize("deep", [b'{"type":"put_silence","silence":{"a":' + b"[" * 8000, b"[" * 16_000])
+def test_no_command_however_deep_stops_it(deep: bytes) -> None:
+    here = Partition()
+    here.take(COMMANDS, deep)
+    (letter,) = told(here.checkpoint().before, DEAD)
+    assert letter["reason"].startswith("not_usable: not a command: ")

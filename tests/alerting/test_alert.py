@@ -87,7 +87,26 @@ def test_a_newer_writers_field_is_ignored() -> None:
     assert Alert.from_json(data) == an_alert()
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"alert_id": 1}', b"\xff", an_alert().to_json()[:-1]])
+def with_text(**changes: str) -> bytes:
+    """An alert in which these fields are what stands there."""
+    fields = {**orjson.loads(an_alert().to_json()), **{name: orjson.Fragment(text) for name, text in changes.items()}}
+    return orjson.dumps(fields)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"[]", b"{}", b'{"alert_id": 1}', b"\xff", an_alert().to_json()[:-1]),
+        # What could be read, but never be written into a checkpoint: it would end one worker after the other.
+        with_text(related='{"requests": 1180591620717411303424}'),
+        with_text(related='{"a": ' + "[" * 300 + "]" * 300 + "}"),
+        with_text(related='{"a": ' + "[" * 5000 + "]" * 5000 + "}"),
+        with_text(started_at="18446744073709551616"),
+        with_text(fired_at="4611686018427387904"),
+        with_text(resolved_at="-1"),
+        with_text(summary='"' + "x" * (1 << 20) + '"'),
+    ],
+)
 def test_what_is_no_alert_is_an_input_error(data: bytes) -> None:
     with pytest.raises(InputError, match=r"^not an alert: "):
         Alert.from_json(data)

@@ -24,8 +24,7 @@ from tables.redis_ledger import RedisLedger
 from tables.redis_url import parse_store_url
 from tests.alerting.channels.receiver import receiving, told
 from tests.alerting.sending.lanes import FlyingTime, Notes, bench, note
-
-MINUTE_S = 60.0
+from tests.alerting.sending.robot_budget import BUDGET, MINUTE_S, first_free, most_in_any_window
 
 
 def a_storm(rng: random.Random, count: int) -> list[Notification]:
@@ -47,10 +46,6 @@ class Robot(WeComChannel):
         await self._time.sleep(self._rng.uniform(0, 1))
         self.arrived.append((self._time.now, parcel.body["markdown"]["content"]))
         await self._time.sleep(self._rng.uniform(0, 0.5))
-
-
-def most_in_any_window(times: Sequence[float], span: float) -> int:
-    return max(sum(first <= at < first + span for at in times) for first in times)
 
 
 @pytest.mark.parametrize(("locale", "seed"), [("en", 1), ("zh", 2)])
@@ -78,7 +73,7 @@ async def test_a_storm_on_a_robot(locale: Locale, seed: int) -> None:
 
     # The budget holds over there, in every window; and no message is too long.
     times = [at for at, _ in robot.arrived]
-    assert most_in_any_window(times, MINUTE_S) <= 20
+    assert most_in_any_window(times) <= BUDGET
     assert all(len(text.encode()) <= CONTENT_BYTES for _, text in robot.arrived)
 
     # Each alert is told exactly once.
@@ -105,12 +100,6 @@ async def test_a_storm_on_a_robot(locale: Locale, seed: int) -> None:
     assert sum(map(len, digests)) > 0.95 * (2000 - len(critical))
     assert len(robot.arrived) < 2000 / 15
     assert times[-1] - times[0] < 10 * MINUTE_S
-
-
-def first_free(since: float, times: Sequence[float]) -> float:
-    """From `since` on the first moment at which the robot, which got messages at these times, would take one more."""
-    moments = [since, *(at + MINUTE_S for at in times if at + MINUTE_S > since)]
-    return next(at for at in sorted(moments) if sum(at - MINUTE_S < each <= at for each in times) < 20)
 
 
 def is_later(told_of: Sequence[Sequence[str]], place: int, name: str) -> bool:
