@@ -165,8 +165,8 @@ def report(storm: Sequence[Alert], blown: Sequence[float], came: Sequence[tuple[
     ]
     digests = [found for found in told_of if len(found) > 1]
     say(
-        f"{len(came)} messages in {times[-1] - times[0]:.0f} s; {len(critical)} critical, in at most {max(waits):.1f} s "
-        f"after the first free slot; {len(digests)} digests of {sum(map(len, digests))} alerts"
+        f"{len(came)} messages in {times[-1] - times[0]:.0f} s; {len(critical)} critical alerts, each told within "
+        f"{max(waits):.1f} s of the first free slot; {len(digests)} digests of {sum(map(len, digests))} alerts"
     )
     assert max(waits) <= WITHIN_S
     assert not beside and not overtaken
