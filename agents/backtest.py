@@ -28,6 +28,7 @@ LEFT_OUT: Final = frozenset(
     {
         Reason.OUT_OF_ORDER,
         Reason.DUPLICATE_ROW,
+        Reason.FOREIGN_MODEL,
         Reason.TOO_FEW_IMPRESSIONS,
         Reason.TOO_FEW_REQUESTS,
         Reason.TOO_FEW_RECORDS,
@@ -145,7 +146,7 @@ class Backtest:
         reason, alert = decision.reason, decision.alert
         self.fired[decision.rule] += reason in _BEGINS
         rule = self._by_name[decision.rule]
-        if rule.kind == "sql" and not decision.model_id:
+        if rule.kind == "sql" and reason in (Reason.CONDITION_FALSE, Reason.OUT_OF_ORDER):
             self.asked[decision.rule] += reason is Reason.CONDITION_FALSE
             return
         self._see(decision.window_start, decision.window_end)

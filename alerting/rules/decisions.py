@@ -20,6 +20,8 @@ class Reason(StrEnum):
     OUT_OF_ORDER = "out_of_order"
     DUPLICATE_ROW = "duplicate_row"
     """A query returned a model, version and feature again."""
+    FOREIGN_MODEL = "foreign_model"
+    """A query returned a model that it has seen no row of."""
     TOO_FEW_IMPRESSIONS = "too_few_impressions"
     TOO_FEW_REQUESTS = "too_few_requests"
     TOO_FEW_RECORDS = "too_few_records"

@@ -6,7 +6,7 @@ a replay of the same readings says the same, however they are cut into calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from typing import Any, Final
 
@@ -124,10 +124,16 @@ class IncidentBook:
         return decisions
 
     def observe_sql(
-        self, rule_name: str, readings: Iterable[SqlReading], window_start: int, window_end: int
+        self,
+        rule_name: str,
+        readings: Iterable[SqlReading],
+        window_start: int,
+        window_end: int,
+        models: Set[str] | None = None,
     ) -> list[Decision]:
         """Take in what a rule's query has returned for a minute: each row is a breach of its model, version and
-        feature, and a good minute for all others that are open.
+        feature, and a good minute for all others that are open. Of others than `models`, which are those that the query
+        has seen, a row does not count: elsewhere, with other models beside it, there might be another in its place.
 
         Minutes of a rule come in order; one that could not be asked is left out, and is a gap. Raises KeyError where no
         rule that is a query has this name.
@@ -144,6 +150,8 @@ class IncidentBook:
             key = Key(rule_name, reading.model_id, reading.model_version, "sql", reading.feature)
             if not rule.selects(reading.model_id, reading.model_version, reading.feature):
                 decisions.append(Decision.on_reading(Reason.NOT_SELECTED, rule_name, reading))
+            elif models is not None and reading.model_id not in models:
+                decisions.append(Decision.on_reading(Reason.FOREIGN_MODEL, rule_name, reading))
             elif key in found:
                 decisions.append(Decision.on_reading(Reason.DUPLICATE_ROW, rule_name, reading))
             else:

@@ -205,6 +205,19 @@ def test_a_query_is_judged_where_it_returns_something() -> None:
     assert found.asked == {"busy": 2}
 
 
+def test_what_a_query_says_of_models_that_it_does_not_see_is_shown_as_left_out() -> None:
+    rule = parse_rule({"name": "total", "sql": "SELECT 'all' AS model_id, sum(clicks) AS value FROM ctr"})
+    book, found = IncidentBook([rule]), Backtest((rule,))
+    for model in ("", "all"):
+        row = SqlReading(model_id=model, model_version="", window_start=at(0), window_end=at(1), value=1.0)
+        for decision in book.observe_sql("total", [row], at(len(model)), at(len(model) + 1), {"home"}):
+            found.take(decision, None)
+    assert [line.plain for line in report(found)][1:] == [
+        '  "": never fired, nothing judged, 1 left out (foreign model)',
+        "  all: never fired, nothing judged, 1 left out (foreign model)",
+    ]
+
+
 def test_a_long_line_is_thinned_and_keeps_its_worst() -> None:
     rates: Rates = [0.08] * (9 * MOST_POINTS)
     rates[4321] = 0.001
