@@ -37,8 +37,7 @@ LEFT_OUT: Final = frozenset(
 )
 """The window was not judged."""
 _BEGINS: Final = frozenset({Reason.FIRED, Reason.NO_DATA})
-_ENDS: Final = frozenset({Reason.RESOLVED, Reason.DATA_BACK, Reason.GIVEN_UP})
-_SILENCE: Final = frozenset({Reason.NO_DATA, Reason.DATA_BACK, Reason.GIVEN_UP})
+_ENDS: Final = frozenset({Reason.RESOLVED, Reason.DATA_BACK, Reason.GIVEN_UP, Reason.VERSION_GONE})
 _PENDING: Final = frozenset({Reason.PENDING_STARTED, Reason.STILL_PENDING})
 _JUDGED: Final = frozenset(
     {Reason.CONDITION_FALSE, Reason.PENDING_DROPPED, Reason.FIRED, Reason.STILL_FIRING, Reason.HOLDING, Reason.RESOLVED}
@@ -155,7 +154,7 @@ class Backtest:
         if reason is Reason.NOT_SELECTED:
             return
         model = decision.model_id, decision.model_version, decision.feature
-        series = Series(decision.rule, *model, silent=reason in _SILENCE)
+        series = Series(decision.rule, *model, silent=alert is not None and "no_data" in alert.labels)
         if reason is Reason.EVICTED:
             self._evict(series, decision)
             return

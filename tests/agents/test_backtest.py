@@ -187,6 +187,20 @@ def _state_of_firing(minutes: int) -> dict[str, object]:
     return book.state()
 
 
+def test_the_end_of_a_version_that_was_rolled_back_is_that_of_its_condition() -> None:
+    book, found = IncidentBook([RULE]), Backtest((RULE,))
+    for minute in range(20):
+        version, clicks = ("v3", 40) if minute < 3 else ("v2", 80)
+        reading = CtrReading(
+            model_id="home", model_version=version, window_start=at(minute), window_end=at(minute + 1),
+            impressions=1000, clicks=clicks,
+        )  # fmt: skip
+        for decision in book.observe(reading):
+            found.take(decision, reading)
+    firings = [firing for _, series, track in found.tracks() for firing in track.firings if not series.silent]
+    assert [firing.resolved_at for firing in firings] == [at(18) + SETTLE]
+
+
 def test_a_query_is_judged_where_it_returns_something() -> None:
     rule = parse_rule({"name": "busy", "sql": "SELECT model_id, impressions AS value FROM ctr", "for": "2m"})
     book, found = IncidentBook([rule]), Backtest((rule,))
