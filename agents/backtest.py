@@ -28,6 +28,7 @@ LEFT_OUT: Final = frozenset(
     {
         Reason.OUT_OF_ORDER,
         Reason.DUPLICATE_ROW,
+        Reason.FOREIGN_MODEL,
         Reason.TOO_FEW_IMPRESSIONS,
         Reason.TOO_FEW_REQUESTS,
         Reason.TOO_FEW_RECORDS,
@@ -36,8 +37,7 @@ LEFT_OUT: Final = frozenset(
 )
 """The window was not judged."""
 _BEGINS: Final = frozenset({Reason.FIRED, Reason.NO_DATA})
-_ENDS: Final = frozenset({Reason.RESOLVED, Reason.DATA_BACK, Reason.GIVEN_UP})
-_SILENCE: Final = frozenset({Reason.NO_DATA, Reason.DATA_BACK, Reason.GIVEN_UP})
+_ENDS: Final = frozenset({Reason.RESOLVED, Reason.DATA_BACK, Reason.GIVEN_UP, Reason.VERSION_GONE})
 _PENDING: Final = frozenset({Reason.PENDING_STARTED, Reason.STILL_PENDING})
 _JUDGED: Final = frozenset(
     {Reason.CONDITION_FALSE, Reason.PENDING_DROPPED, Reason.FIRED, Reason.STILL_FIRING, Reason.HOLDING, Reason.RESOLVED}
@@ -145,7 +145,7 @@ class Backtest:
         reason, alert = decision.reason, decision.alert
         self.fired[decision.rule] += reason in _BEGINS
         rule = self._by_name[decision.rule]
-        if rule.kind == "sql" and not decision.model_id:
+        if rule.kind == "sql" and reason in (Reason.CONDITION_FALSE, Reason.OUT_OF_ORDER):
             self.asked[decision.rule] += reason is Reason.CONDITION_FALSE
             return
         self._see(decision.window_start, decision.window_end)
@@ -154,7 +154,7 @@ class Backtest:
         if reason is Reason.NOT_SELECTED:
             return
         model = decision.model_id, decision.model_version, decision.feature
-        series = Series(decision.rule, *model, silent=reason in _SILENCE)
+        series = Series(decision.rule, *model, silent=alert is not None and "no_data" in alert.labels)
         if reason is Reason.EVICTED:
             self._evict(series, decision)
             return

@@ -82,7 +82,7 @@ def label_of(series: Series) -> str:
 
 def model_of(series: Series) -> str:
     """Its model and version."""
-    return " ".join(printable(part, _ID) for part in (series.model_id, series.model_version) if part)
+    return " ".join(printable(part, _ID) for part in (series.model_id, series.model_version) if part) or '""'
 
 
 def feature_of(series: Series) -> str:

@@ -7,15 +7,23 @@ nobody asked for. Mistakes are collected, not raised: one run shows all of them.
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
 
 from tables.errors import ConfigError
 
+LONGEST_FILE: Final = 1 << 20
+"""Bytes."""
+DEEPEST: Final = 50
+MOST_VALUES: Final = 100_000
+"""Of a file, an alias counted as all that it stands for."""
+_LONGEST_NUMBER: Final = 100
+
 _USER_INFO = re.compile(r"//[^/\s]*@")
+_INTEGER: Final = "tag:yaml.org,2002:int"
 
 T = TypeVar("T")
 Converter = Callable[[object], T]
@@ -180,7 +188,11 @@ def read_file(path: Path, mistakes: Mistakes) -> Section:
     :raises ConfigError: the file cannot be read, is not YAML, or does not hold a mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(LONGEST_FILE + 1)
+        if len(data) > LONGEST_FILE:
+            raise ConfigError(f"{path}: expected a file of at most {LONGEST_FILE:,} bytes, got a longer one")
+        text = data.decode("utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -205,7 +217,7 @@ def _stamp(file: Path) -> tuple[str, int, int] | None:
 def read_text(text: str, source: str, mistakes: Mistakes) -> Section:
     """As `read_file`, for text that is there already; `source` is the file name in messages."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 1
@@ -215,7 +227,7 @@ def read_text(text: str, source: str, mistakes: Mistakes) -> Section:
         raise ConfigError(f"{source}:{line}: not valid YAML: {error.reason}") from error
     if node is None:
         return Section(source, "", None, mistakes)
-    _check_tree(node, source, ())
+    _check_tree(node, source, (), {})
     try:
         value = construct(node)
     except (yaml.MarkedYAMLError, ValueError) as error:
@@ -238,23 +250,62 @@ def construct(node: yaml.Node) -> Any:
         loader.dispose()
 
 
-def _check_tree(node: yaml.Node, source: str, above: tuple[int, ...]) -> None:
-    """Raise on what PyYAML lets pass: a key given twice, an alias inside of what it stands for."""
-    line = node.start_mark.line + 1
+class _Loader(yaml.SafeLoader):
+    """Composes only what the interpreter's stack is certain to hold."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """One value and all that it holds."""
+        if self._depth > DEEPEST:
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, f"expected values nested at most {DEEPEST} deep", mark)
+        self._depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def _check_tree(
+    node: yaml.Node, source: str, above: tuple[int, ...], known: dict[int, tuple[int, int]]
+) -> tuple[int, int]:
+    """How many values it holds, and how deep. Raises on what PyYAML lets pass: a key given twice, an alias inside of
+    what it stands for, aliases that multiply, numbers that nobody can show."""
     if id(node) in above:
-        raise ConfigError(f"{source}:{line}: not valid YAML: an anchor that contains itself")
-    above = (*above, id(node))
+        raise ConfigError(f"{source}:{_line(node)}: not valid YAML: an anchor that contains itself")
+    if id(node) in known:
+        return known[id(node)]
+    size, depth, below = 1, 0, (*above, id(node))
+    for child in _children(node, source):
+        its_size, its_depth = _check_tree(child, source, below, known)
+        size, depth = size + its_size, max(depth, its_depth + 1)
+    if isinstance(node, yaml.ScalarNode) and node.tag == _INTEGER and len(node.value) > _LONGEST_NUMBER:
+        raise ConfigError(f"{source}:{_line(node)}: expected a number of at most {_LONGEST_NUMBER} digits, got more")
+    if size > MOST_VALUES:
+        raise ConfigError(f"{source}:{_line(node)}: expected at most {MOST_VALUES:,} values, got more")
+    if depth > DEEPEST:
+        raise ConfigError(f"{source}:{_line(node)}: expected values nested at most {DEEPEST} deep")
+    known[id(node)] = size, depth
+    return size, depth
+
+
+def _children(node: yaml.Node, source: str) -> Iterator[yaml.Node]:
     if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _check_tree(item, source, above)
+        yield from node.value
     elif isinstance(node, yaml.MappingNode):
         lines: dict[str, int] = {}
         for key, value in node.value:
-            name, line = str(key.value), key.start_mark.line + 1
+            name, line = str(key.value), _line(key)
             if name in lines:
                 raise ConfigError(f"{source}:{line}: {name}: the key was given already in line {lines[name]}")
             lines[name] = line
-            _check_tree(value, source, above)
+            yield from (key, value)
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
 
 
 def show(value: object) -> str:

@@ -70,6 +70,11 @@ class Metrics:
             ["rule", "outcome"],
             registry=registry,
         )
+        self.sql_rows_left_out = Counter(
+            "tidemark_sql_rows_left_out",
+            "Rows that SQL rules do not see: there are more than they have room for, or their names are too long.",
+            registry=registry,
+        )
         self.desk_decisions = Counter(
             "tidemark_desk_decisions", "Why people were or were not told of alerts.", ["reason"], registry=registry
         )

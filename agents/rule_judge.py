@@ -99,6 +99,8 @@ class RuleJudge:
             looked_until = max(until, watermark + silence - settle) if silence else until
             for delay in self._delays(kind, settle):
                 self._take(self.book.observe_time(kind, looked_until, delay), None)
+        if self._rows is not None:
+            self._setting.metrics.sql_rows_left_out.inc(self._rows.take_left_out())
         self._ask()
 
     def replace_rules(self, at_ms: int) -> None:
@@ -126,6 +128,7 @@ class RuleJudge:
         if not self._asked or self._asked[0] != minute_ms:
             return
         del self._asked[0]
+        models = set() if self._rows is None else self._rows.models_at(minute_ms)
         names = {rule.name for rule in self.book.rules if rule.query is not None}
         for name, answer in answers.items():
             outcome = "answered" if answer.failure is None else answer.failure.value
@@ -147,7 +150,7 @@ class RuleJudge:
                 for row in answer.rows
                 if row.value is not None
             ]
-            self._take(self.book.observe_sql(name, readings, minute_ms, end), None)
+            self._take(self.book.observe_sql(name, readings, minute_ms, end, models), None)
 
     # -- checkpoints
 

@@ -10,7 +10,9 @@ from tables.errors import ConfigError
 _MS_OF: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _SAID_AS: Final = {"d": "d", "h": "h", "m": "min", "s": "s", "ms": "ms"}
 _WRITTEN: Final = re.compile(
-    r"(?:(?P<d>[0-9]+)d)?(?:(?P<h>[0-9]+)h)?(?:(?P<m>[0-9]+)m(?!s))?(?:(?P<s>[0-9]+)s)?(?:(?P<ms>[0-9]+)ms)?"
+    # Python reads no number of thousands of digits.
+    r"(?:(?P<d>[0-9]{1,9})d)?(?:(?P<h>[0-9]{1,9})h)?(?:(?P<m>[0-9]{1,9})m(?!s))?"
+    r"(?:(?P<s>[0-9]{1,9})s)?(?:(?P<ms>[0-9]{1,9})ms)?"
 )
 _EXPECTED: Final = 'a duration such as "90s", "2m" or "1h30m", or whole seconds'
 

@@ -22,16 +22,20 @@ MINUTE_MS: Final = 60_000
 LONGEST_VS_MS: Final = 7 * 86_400_000
 LONGEST_OVER_MS: Final = 86_400_000
 DEFAULT_OVER_MS: Final = 10 * MINUTE_MS
+LONGEST_EXPRESSION: Final = 500
 
-_COMPARED: Final = r"\s*(?P<comparison><=|>=|<|>)\s*(?P<threshold>\S.*?)\s*"
-_METRIC: Final = r"\s*(?P<metric>[^\s<>=(),]+)\s*(?P<argument>\([^()]*\))?\s*"
+#: Blanks have one place each, or a long row of them could be shared out in too many ways.
+_COMPARED: Final = r"(?P<comparison><=|>=|<|>)\s*(?P<threshold>\S.*)"
+_METRIC: Final = r"(?P<metric>[^\s<>=(),]+)\s*(?:(?P<argument>\([^()]*\))\s*)?"
 _EXPRESSION: Final = re.compile(_METRIC + _COMPARED)
-_CHANGE: Final = re.compile(r"\s*(?P<direction>drop|rise)\s*\(" + _METRIC + r"(?P<options>(?:,[^(),]*)*)\)" + _COMPARED)
-_LOOKS_LIKE_CHANGE: Final = re.compile(r"\s*(drop|rise)\s*\(")
-_OPTION: Final = re.compile(r"\s*(\S+?)\s*=\s*(\S+)\s*")
+_CHANGE: Final = re.compile(
+    r"(?P<direction>drop|rise)\s*\(\s*" + _METRIC + r"(?P<options>(?:,[^(),]*)*)\)\s*" + _COMPARED
+)
+_LOOKS_LIKE_CHANGE: Final = re.compile(r"(drop|rise)\s*\(")
+_OPTION: Final = re.compile(r"([^\s=]+)\s*=\s*(\S+)")
 _OPTIONS: Final = ("vs", "over")
 _NAMES: Final = (*METRICS, *get_args(Direction))
-_THRESHOLD: Final = re.compile(r"(.*?)\s*(%|[A-Za-z]*)")
+_THRESHOLD: Final = re.compile(r"(.*?)(%|[A-Za-z]*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +50,8 @@ class Change:
         """How far `current` has gone in this direction, negative where it went in the other; `reference` is not 0."""
         # 7.2 % after 8 % is the tenth less that a rule speaks of, and not a 10**-17 more.
         gone = round((current - reference) / reference, 12)
-        return gone if self.direction == "rise" else -gone
+        # A change of nothing is 0 %, and not -0 %.
+        return (gone if self.direction == "rise" else -gone) + 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +81,9 @@ def parse_expression(source: str, where: str = "expr") -> Expression:
 
     Raises ConfigError, which begins with `where`.
     """
+    source = source.strip()
+    if len(source) > LONGEST_EXPRESSION:
+        raise ConfigError(f"{where}: expected at most {LONGEST_EXPRESSION} characters, got {len(source):,}")
     change: Change | None = None
     if _LOOKS_LIKE_CHANGE.match(source):
         match = _CHANGE.fullmatch(source)
@@ -115,7 +123,7 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
 def _parse_change(direction: Direction, options: str, where: str) -> Change:
     found: dict[str, int] = {}
     for option in options.split(",")[1:]:
-        match = _OPTION.fullmatch(option)
+        match = _OPTION.fullmatch(option.strip())
         if match is None:
             raise ConfigError(f"{where}: expected an option such as vs=1d or over=10m, got {option.strip()!r}")
         name, value = match.groups()
@@ -161,7 +169,7 @@ def _parse_threshold(text: str, unit: Unit, where: str) -> float:
     number, suffix = match.groups()
     try:
         # Decimal, since 4.1 / 100 in binary is not the nearest number to 0.041.
-        exact = Decimal(number) * unit.suffixes.get(suffix, Decimal("nan"))
+        exact = Decimal(number.strip()) * unit.suffixes.get(suffix, Decimal("nan"))
     except ArithmeticError:
         raise ConfigError(f"{where}: expected {unit.expected}, got {text!r} for the number") from None
     if not (exact.is_finite() and 0 <= exact <= unit.greatest) or (unit.is_whole and exact % 1):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from alerting.alert import Alert, alert_id_of, fingerprint_of, printable
+from alerting.rules.decisions import Reason
 from alerting.rules.incident_machine import Incident, Judgement, Key, Told
 from alerting.rules.reading import SqlReading
 from alerting.rules.rule import SQL, Rule
@@ -14,8 +15,8 @@ from alerting.rules.summary import (
     back_summary,
     firing_summary,
     given_up_summary,
+    left_summary,
     no_data_summary,
-    removed_summary,
     resolved_summary,
     sql_firing_summary,
     sql_resolved_summary,
@@ -23,6 +24,11 @@ from alerting.rules.summary import (
 
 Causes = tuple[Mapping[str, Any], ...]
 
+LEFT: Final[Mapping[Reason, str]] = {
+    Reason.RULE_REMOVED: "the rule has gone or changed",
+    Reason.VERSION_GONE: "other versions have rows, this one has none any more",
+    Reason.GIVEN_UP: "there have been no rows for 2 d",
+}
 _SUMMARY_LIMIT: Final = 1_000
 _EXPRESSION_LIMIT: Final = 300
 
@@ -75,13 +81,14 @@ def given_up_alert(key: Key, incident: Incident, settle_ms: int) -> Alert:
     return _alert(key, incident, resolved_at=resolved_at, value=None, summary=summary, related=_between(incident))
 
 
-def removed_alert(key: Key, incident: Incident, at_ms: int) -> Alert:
-    """The rule is gone, or is about something else now."""
+def left_alert(key: Key, incident: Incident, because: Reason, at_ms: int) -> Alert:
+    """The condition is no longer looked at, for a reason of LEFT; whether it still holds nobody knows."""
     assert incident.fired_at is not None
-    summary = removed_summary(key, incident.breached_until - incident.started_at)
-    resolved_at = max(at_ms, incident.fired_at)
-    related = _between(incident) | {"resolved_because": "rule_removed"}
-    return _alert(key, incident, resolved_at=resolved_at, value=None, summary=summary, related=related)
+    summary = left_summary(key, LEFT[because], incident.breached_until - incident.started_at)
+    related = _between(incident) | {"resolved_because": because.value}
+    return _alert(
+        key, incident, resolved_at=max(at_ms, incident.fired_at), value=None, summary=summary, related=related
+    )
 
 
 def _metric(incident: Incident) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from alerting.rules.incident_machine import Incident, Key, Told
 from alerting.rules.reading import Kind
 from tables.errors import StoreError
 
-_VERSION: Final = 3
+_VERSION: Final = 4
 _NOT_TOLD: Final = -1
 
 
@@ -24,7 +24,7 @@ class Series(NamedTuple):
     settle_ms: int
 
 
-def packed(opened: Mapping[Key, Incident], heard: Mapping[Series, int], expected: Iterable[Key]) -> dict[str, Any]:
+def packed(opened: Mapping[Key, Incident], heard: Mapping[Series, int], expected: Mapping[Key, int]) -> dict[str, Any]:
     """All keep their order. What was told is there once for all incidents of a rule."""
     told: dict[Told, int] = {}
     rows = []
@@ -36,11 +36,11 @@ def packed(opened: Mapping[Key, Incident], heard: Mapping[Series, int], expected
         "told": [[*each[:1], [list(pair) for pair in each.labels], *each[2:]] for each in told],
         "open": rows,
         "heard": [[*series, window_end] for series, window_end in heard.items()],
-        "expected": [list(key) for key in expected],
+        "expected": [[*key, window_end] for key, window_end in expected.items()],
     }
 
 
-def unpacked(state: Mapping[str, Any]) -> tuple[dict[Key, Incident], dict[Series, int], list[Key]]:
+def unpacked(state: Mapping[str, Any]) -> tuple[dict[Key, Incident], dict[Series, int], dict[Key, int]]:
     """The reverse. Raises StoreError when the state is of another version or damaged."""
     try:
         if state["version"] != _VERSION:
@@ -56,6 +56,7 @@ def unpacked(state: Mapping[str, Any]) -> tuple[dict[Key, Incident], dict[Series
             voice = None if place == _NOT_TOLD else told[place]
             opened[Key(*key)] = Incident(started_at, breached_until, fired_at, clear_ms, voice)
         heard = {Series(*series): window_end for *series, window_end in state["heard"]}
-        return opened, heard, [Key(*key) for key in state["expected"]]
+        expected = {Key(*key): window_end for *key, window_end in state["expected"]}
+        return opened, heard, expected
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"incidents cannot be restored: {type(error).__name__}: {error}") from error

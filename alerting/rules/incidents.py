@@ -6,7 +6,7 @@ a replay of the same readings says the same, however they are cut into calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from typing import Any, Final
 
@@ -17,8 +17,8 @@ from alerting.rules.incident_alerts import (
     back_alert,
     firing_alert,
     given_up_alert,
+    left_alert,
     no_data_alert,
-    removed_alert,
     resolved_alert,
     threshold_of,
     told_of,
@@ -27,6 +27,7 @@ from alerting.rules.incident_machine import Incident, Judgement, Key, is_cut_off
 from alerting.rules.incident_recall import incident_of
 from alerting.rules.incident_state import Series, packed, unpacked
 from alerting.rules.metric_history import MetricHistory, Need
+from alerting.rules.open_incidents import OpenIncidents
 from alerting.rules.reading import Judged, Kind, Reading, SqlReading
 from alerting.rules.rule import Rule
 from tables.errors import ConfigError
@@ -36,8 +37,10 @@ __all__ = ["DEFAULT_LIMIT", "GIVEN_UP_AFTER_MS", "Decision", "IncidentBook", "Re
 
 #: Model ids come from events: a flood of made-up ones must not fill the memory.
 DEFAULT_LIMIT: Final = 10_000
-#: A version that another one has replaced never has rows again.
+#: Nobody expects rows after so long, nor an end of what they have shown.
 GIVEN_UP_AFTER_MS: Final = 2 * 86_400_000
+#: A version that another one has replaced, as a bad one is, never has rows again.
+VERSION_GONE_AFTER_MS: Final = 15 * 60_000
 
 _NO_MORE: Final = END // 2
 """Far beyond any time, and still so where a delay has been taken off the end."""
@@ -69,11 +72,11 @@ class IncidentBook:
         self.history = MetricHistory()
         self._causes = causes
         self._limit = limit
-        # All in the order in which they were last touched: the first one is the first to be forgotten.
-        self._open: dict[Key, Incident] = {}
+        self._open = OpenIncidents(limit)
+        # Both in the order in which they were last touched: the first one is the first to be forgotten.
         self._heard: dict[Series, int] = {}
-        self._expected: dict[Key, None] = {}
-        """What rules have judged whose `no_data` asks for more."""
+        self._expected: dict[Key, int] = {}
+        """What rules have judged whose `no_data` asks for more, and the end of its last rows."""
         self._looked: dict[tuple[Kind, int], int] = {}
         """Up to when silence has been looked for."""
         self._take_rules(rules)
@@ -102,10 +105,14 @@ class IncidentBook:
         """
         decisions: list[Decision] = []
         heard: dict[int, int | None] = {}
+        ended: set[int] = set()
         for rule in self._by_kind.get(reading.kind, ()):
             delay = rule.settle_ms
             if settle_ms is not None and delay != settle_ms:
                 continue
+            if delay not in ended:
+                ended.add(delay)
+                decisions += self._end_other_versions(reading, delay)
             if not rule.selects(reading.model_id, reading.model_version, reading.feature):
                 decisions.append(Decision.on_reading(Reason.NOT_SELECTED, rule.name, reading))
                 continue
@@ -118,16 +125,23 @@ class IncidentBook:
             if before is not None and reading.window_end <= before:
                 decisions.append(Decision.on_reading(Reason.OUT_OF_ORDER, rule.name, reading))
                 continue
+            decisions += self._give_up(rule, _key(rule, reading), before, reading.window_start)
             if rule.no_data_ms:
-                decisions += self._end_silence(rule, reading, before)
+                decisions += self._end_silence(rule, reading)
             decisions += self._judge(rule, reading)
         return decisions
 
     def observe_sql(
-        self, rule_name: str, readings: Iterable[SqlReading], window_start: int, window_end: int
+        self,
+        rule_name: str,
+        readings: Iterable[SqlReading],
+        window_start: int,
+        window_end: int,
+        models: Set[str] | None = None,
     ) -> list[Decision]:
         """Take in what a rule's query has returned for a minute: each row is a breach of its model, version and
-        feature, and a good minute for all others that are open.
+        feature, and a good minute for all others that are open. Of others than `models`, which are those that the query
+        has seen, a row does not count: elsewhere, with other models beside it, there might be another in its place.
 
         Minutes of a rule come in order; one that could not be asked is left out, and is a gap. Raises KeyError where no
         rule that is a query has this name.
@@ -144,6 +158,8 @@ class IncidentBook:
             key = Key(rule_name, reading.model_id, reading.model_version, "sql", reading.feature)
             if not rule.selects(reading.model_id, reading.model_version, reading.feature):
                 decisions.append(Decision.on_reading(Reason.NOT_SELECTED, rule_name, reading))
+            elif models is not None and reading.model_id not in models:
+                decisions.append(Decision.on_reading(Reason.FOREIGN_MODEL, rule_name, reading))
             elif key in found:
                 decisions.append(Decision.on_reading(Reason.DUPLICATE_ROW, rule_name, reading))
             else:
@@ -161,16 +177,16 @@ class IncidentBook:
         missed there."""
         if until_ms > _NO_MORE:
             return []
-        rules = {
-            rule.name: rule for rule in self._by_kind.get(kind, ()) if rule.no_data_ms and rule.settle_ms == settle_ms
-        }
+        rules = {rule.name: rule for rule in self._by_kind.get(kind, ()) if rule.settle_ms == settle_ms}
         if not rules or until_ms <= self._looked.get((kind, settle_ms), until_ms - 1):
             return []
         self._looked[kind, settle_ms] = until_ms
         decisions: list[Decision] = []
         for key in [key for key in self._expected if key.rule in rules]:
-            heard = self._heard.get(Series(key.model_id, key.model_version, kind, key.feature, settle_ms))
-            decisions += self._look_for_silence(rules[key.rule], key, heard, until_ms)
+            decisions += self._look_for_silence(rules[key.rule], key, until_ms)
+        for key in [key for key in self._open if key.rule in rules]:
+            heard = self._heard.get(Series(*key[1:5], settle_ms))
+            decisions += self._give_up(rules[key.rule], key, heard, until_ms)
         return decisions
 
     def replace_rules(self, rules: Iterable[Rule], at_ms: int) -> list[Decision]:
@@ -195,9 +211,9 @@ class IncidentBook:
         """
         opened, heard, expected = unpacked(state)
         # A book of a lower limit keeps what was touched last.
-        self._open = dict(list(opened.items())[-self._limit :])
+        self._open = OpenIncidents(self._limit, opened)
         self._heard = dict(list(heard.items())[-self._limit :])
-        self._expected = dict.fromkeys(expected[-self._limit :])
+        self._expected = dict(list(expected.items())[-self._limit :])
         self._looked = {}
         last: dict[tuple[str, ...], int] = {}
         for series, window_end in heard.items():
@@ -221,7 +237,7 @@ class IncidentBook:
             rule = self._rules.get(key.rule)
             if rule is not None and key.silent:
                 self._hear(Series(*key[1:5], rule.settle_ms), incident.started_at)
-                self._expect(key)
+                self._expect(key, incident.started_at)
             decisions += self._keep(key, incident)
         return decisions + self._remove_orphans(lambda key, incident: incident.breached_until)
 
@@ -238,16 +254,16 @@ class IncidentBook:
             value = changed.value
         if value is None:
             return [Decision.on_reading(_TOO_FEW[reading.kind], rule.name, reading)]
-        key = Key(rule.name, reading.model_id, reading.model_version, reading.kind, reading.feature)
+        key = _key(rule, reading)
         if rule.no_data_ms:
-            self._expect(key._replace(silent=True))
+            self._expect(key._replace(silent=True), reading.window_end)
         breached = rule.holds(value)
         return self._advance(
             Judgement(rule, key, reading.window_start, reading.window_end, breached, value, reading, changed)
         )
 
     def _advance(self, found: Judgement) -> list[Decision]:
-        before = self._open.pop(found.key, None)
+        before = self._open.take(found.key)
         decisions: list[Decision] = []
         if before is not None and is_cut_off(before, found):
             decisions.append(Decision.on_window(Reason.GAP_RESET, found))
@@ -265,13 +281,8 @@ class IncidentBook:
         return decisions
 
     def _keep(self, key: Key, incident: Incident) -> list[Decision]:
-        self._open[key] = incident
-        if len(self._open) <= self._limit:
-            return []
-        # Somebody has been told about a firing one, nobody about a pending one.
-        pending = (other for other, it in self._open.items() if it.fired_at is None and other != key)
-        evicted = next(pending, next(iter(self._open)))
-        return [Decision.on_incident(Reason.EVICTED, evicted, self._open.pop(evicted))]
+        forgotten = self._open.put(key, incident)
+        return [] if forgotten is None else [Decision.on_incident(Reason.EVICTED, *forgotten)]
 
     def _hear(self, series: Series, window_end: int) -> int | None:
         """Until when the series had been heard before."""
@@ -283,18 +294,19 @@ class IncidentBook:
 
     # -- silence
 
-    def _expect(self, key: Key) -> None:
-        self._expected.pop(key, None)
-        self._expected[key] = None
+    def _expect(self, key: Key, heard: int) -> None:
+        self._expected[key] = max(heard, self._expected.pop(key, heard))
         if len(self._expected) > self._limit:
             del self._expected[next(iter(self._expected))]
 
-    def _end_silence(self, rule: Rule, reading: Reading, heard: int | None) -> list[Decision]:
-        key = Key(rule.name, reading.model_id, reading.model_version, reading.kind, reading.feature, silent=True)
+    def _end_silence(self, rule: Rule, reading: Reading) -> list[Decision]:
+        key = _key(rule, reading)._replace(silent=True)
         decisions: list[Decision] = []
         if key in self._expected:
-            decisions += self._look_for_silence(rule, key, heard, reading.window_start)
-        incident = self._open.pop(key, None)
+            decisions += self._look_for_silence(rule, key, reading.window_start)
+        if key in self._expected:
+            self._expect(key, reading.window_end)
+        incident = self._open.take(key)
         if incident is not None:
             incident = replace(incident, breached_until=reading.window_start)
             # Told when the first of the new rows are.
@@ -302,12 +314,10 @@ class IncidentBook:
             decisions.append(Decision.on_incident(Reason.DATA_BACK, key, incident, alert))
         return decisions
 
-    def _look_for_silence(self, rule: Rule, key: Key, heard: int | None, until_ms: int) -> list[Decision]:
-        """Whether nothing has come from `heard` to `until_ms`: the same decisions whenever it is asked."""
-        if heard is None:  # forgotten, or heard with another delay only
-            del self._expected[key]
-            return []
+    def _look_for_silence(self, rule: Rule, key: Key, until_ms: int) -> list[Decision]:
+        """Whether nothing has come until `until_ms`: the same decisions whenever it is asked."""
         decisions: list[Decision] = []
+        heard = self._expected[key]
         begun = heard + rule.no_data_ms
         if until_ms >= begun and key not in self._open:
             incident = Incident(heard, begun, begun + rule.settle_ms, told=told_of(rule, threshold=None))
@@ -315,11 +325,42 @@ class IncidentBook:
             decisions += self._keep(key, incident)
         if until_ms - heard >= GIVEN_UP_AFTER_MS:
             del self._expected[key]
-            if key in self._open:
-                incident = replace(self._open.pop(key), breached_until=heard + GIVEN_UP_AFTER_MS)
+            if incident_left := self._open.take(key):
+                incident = replace(incident_left, breached_until=heard + GIVEN_UP_AFTER_MS)
                 alert = given_up_alert(key, incident, rule.settle_ms)
                 decisions.append(Decision.on_incident(Reason.GIVEN_UP, key, incident, alert))
         return decisions
+
+    def _give_up(self, rule: Rule, key: Key, heard: int | None, until_ms: int) -> list[Decision]:
+        """End what fires and has had no rows for so long that nothing else will end it."""
+        incident = self._open.get(key)
+        if incident is None or incident.fired_at is None or key.silent:
+            return []
+        last = incident.breached_until if heard is None else heard
+        if until_ms - last < GIVEN_UP_AFTER_MS:
+            return []
+        return self._leave(Reason.GIVEN_UP, key, last + GIVEN_UP_AFTER_MS + rule.settle_ms)
+
+    def _end_other_versions(self, reading: Reading, settle_ms: int) -> list[Decision]:
+        """End what fires of versions that have had no rows for a while: this one has taken their place."""
+        decisions: list[Decision] = []
+        for key in self._open.of_model(reading.model_id):
+            rule, incident = self._rules[key.rule], self._open[key]
+            if key.silent or key.kind != reading.kind or rule.settle_ms != settle_ms or incident.fired_at is None:
+                continue
+            if key.model_version == reading.model_version:
+                continue
+            last = self._heard.get(Series(*key[1:5], settle_ms), incident.breached_until)
+            if reading.window_start - last >= GIVEN_UP_AFTER_MS:
+                decisions += self._give_up(rule, key, last, reading.window_start)
+            elif reading.window_end - last >= VERSION_GONE_AFTER_MS:
+                decisions += self._leave(Reason.VERSION_GONE, key, reading.window_end + settle_ms)
+        return decisions
+
+    def _leave(self, reason: Reason, key: Key, at_ms: int) -> list[Decision]:
+        incident = self._open.take(key)
+        assert incident is not None  # it has just been looked at
+        return [Decision.on_incident(reason, key, incident, left_alert(key, incident, reason, at_ms))]
 
     # -- other rules
 
@@ -339,12 +380,15 @@ class IncidentBook:
         self.history.need(needs)
 
     def _remove_orphans(self, dated: Callable[[Key, Incident], int]) -> list[Decision]:
-        self._expected = {key: None for key in self._expected if self._is_watched(key)}
+        self._expected = {key: heard for key, heard in self._expected.items() if self._is_watched(key)}
         decisions: list[Decision] = []
         for key in [key for key in self._open if not self._is_watched(key)]:
-            incident = self._open.pop(key)
-            alert = None if incident.fired_at is None else removed_alert(key, incident, dated(key, incident))
-            decisions.append(Decision.on_incident(Reason.RULE_REMOVED, key, incident, alert))
+            incident = self._open[key]
+            if incident.fired_at is not None:
+                decisions += self._leave(Reason.RULE_REMOVED, key, dated(key, incident))
+                continue
+            self._open.take(key)
+            decisions.append(Decision.on_incident(Reason.RULE_REMOVED, key, incident))
         return decisions
 
     def _is_watched(self, key: Key) -> bool:
@@ -355,3 +399,7 @@ class IncidentBook:
             and rule.selects(key.model_id, key.model_version, key.feature)
             and (rule.no_data_ms > 0 or not key.silent)
         )
+
+
+def _key(rule: Rule, reading: Reading) -> Key:
+    return Key(rule.name, reading.model_id, reading.model_version, reading.kind, reading.feature)

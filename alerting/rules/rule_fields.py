@@ -18,6 +18,7 @@ _LONGEST_LOOKBACK_MS: Final = 6 * 60 * _MINUTE_MS
 _LONGEST_SILENCE_MS: Final = 24 * 60 * _MINUTE_MS
 _NAME_LIMIT: Final = 100
 _GLOBS_LIMIT: Final = 100
+_MINIMUM_LIMIT: Final = 10**12
 
 
 def parse_name(value: object, where: str) -> str:
@@ -52,8 +53,8 @@ def _parse_glob(value: object, where: str) -> str:
 
 def parse_minimum(value: object, where: str) -> int:
     """A number of rows."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ConfigError(f"{where}: expected a whole number from 0, got {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MINIMUM_LIMIT:
+        raise ConfigError(f"{where}: expected a whole number from 0 to {_MINIMUM_LIMIT:,}, got {value!r}")
     return value
 
 

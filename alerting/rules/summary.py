@@ -70,10 +70,9 @@ def given_up_summary(key: Key, metric: str, lasted_ms: int) -> str:
     return f"No data of {_about(key, metric)} for {say_duration(lasted_ms)}: no longer waited for"
 
 
-def removed_summary(key: Key, lasted_ms: int) -> str:
+def left_summary(key: Key, why: str, lasted_ms: int) -> str:
     """E.g. `ctr-low of home v3 is no longer watched: the rule has gone or changed (it held for 6 min)`."""
-    held = say_duration(lasted_ms)
-    return f"{_about(key)} is no longer watched: the rule has gone or changed (it held for {held})"
+    return f"{_about(key)} is no longer watched: {why} (it held for {say_duration(lasted_ms)})"
 
 
 def _about(key: Key, metric: str = "") -> str:

@@ -74,7 +74,9 @@ class RowTables:
         self._minutes: dict[int, _Minute] = {}
         self._packed: dict[int, bytes] = {}
         """Of minutes that have not changed since."""
+        self._models: dict[int, set[str]] = {}
         self._rows = 0
+        self._left_out = 0
         self._unsaved: set[int] = set()
         self._gone: set[int] = set()
 
@@ -96,19 +98,22 @@ class RowTables:
 
         False where there is no room for it, or where the name of its model, version or feature is too long.
         """
-        if max(map(len, (reading.model_id, reading.model_version, reading.feature))) > _LONGEST_NAME:
-            return False
         start = reading.window_start
         table, found = _rows(reading)
+        if max(map(len, (reading.model_id, reading.model_version, reading.feature))) > _LONGEST_NAME:
+            self._left_out += len(found)
+            return False
         tables = self._minutes.get(start, {})
         rows = tables.get(table, {})
         added = len(found.keys() - rows.keys())
         while self._rows + added > self._max_rows:
             oldest = min(self._minutes, default=start)
             if oldest >= start:
+                self._left_out += len(found)
                 return False
-            self._drop(oldest)
+            self._left_out += self._drop(oldest)
         self._minutes.setdefault(start, tables).setdefault(table, rows).update(found)
+        self._models.setdefault(start, set()).add(reading.model_id)
         self._rows += added
         self._packed.pop(start, None)
         self._unsaved.add(start)
@@ -116,8 +121,16 @@ class RowTables:
 
     def at(self, minute_ms: int) -> Payload:
         """Rows of the windows that start in the lookback up to, and with, `minute_ms`."""
-        wanted = (start for start in self._minutes if minute_ms - self.lookback_ms < start <= minute_ms)
-        return Payload(minute_ms, tuple(self._pack(start) for start in sorted(wanted)))
+        return Payload(minute_ms, tuple(self._pack(start) for start in self._seen_from(minute_ms)))
+
+    def models_at(self, minute_ms: int) -> set[str]:
+        """The models that these rows are of."""
+        return set().union(*(self._models[start] for start in self._seen_from(minute_ms)))
+
+    def take_left_out(self) -> int:
+        """How many rows have found no room, or made it for later ones, since this was asked last."""
+        rows, self._left_out = self._left_out, 0
+        return rows
 
     def forget(self, before_ms: int) -> None:
         """Drop the windows that start before."""
@@ -136,16 +149,25 @@ class RowTables:
         minutes = {int(name.removeprefix(_CHUNK)): data for name, data in chunks.items() if name.startswith(_CHUNK)}
         self._minutes = {start: _unpacked(minutes[start]) for start in sorted(minutes)}
         self._packed = {}
+        self._models = {
+            start: {key[0] for rows in tables.values() for key in rows} for start, tables in self._minutes.items()
+        }
         self._rows = sum(len(rows) for tables in self._minutes.values() for rows in tables.values())
         self._unsaved, self._gone = set(), set()
         while self._rows > self._max_rows:
             self._drop(min(self._minutes))
 
-    def _drop(self, start: int) -> None:
-        self._rows -= sum(map(len, self._minutes.pop(start).values()))
+    def _seen_from(self, minute_ms: int) -> list[int]:
+        return sorted(start for start in self._minutes if minute_ms - self.lookback_ms < start <= minute_ms)
+
+    def _drop(self, start: int) -> int:
+        rows = sum(map(len, self._minutes.pop(start).values()))
+        self._rows -= rows
         self._packed.pop(start, None)
+        del self._models[start]
         self._unsaved.discard(start)
         self._gone.add(start)
+        return rows
 
     def _pack(self, start: int) -> bytes:
         if start not in self._packed:

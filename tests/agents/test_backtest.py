@@ -187,6 +187,20 @@ def _state_of_firing(minutes: int) -> dict[str, object]:
     return book.state()
 
 
+def test_the_end_of_a_version_that_was_rolled_back_is_that_of_its_condition() -> None:
+    book, found = IncidentBook([RULE]), Backtest((RULE,))
+    for minute in range(20):
+        version, clicks = ("v3", 40) if minute < 3 else ("v2", 80)
+        reading = CtrReading(
+            model_id="home", model_version=version, window_start=at(minute), window_end=at(minute + 1),
+            impressions=1000, clicks=clicks,
+        )  # fmt: skip
+        for decision in book.observe(reading):
+            found.take(decision, reading)
+    firings = [firing for _, series, track in found.tracks() for firing in track.firings if not series.silent]
+    assert [firing.resolved_at for firing in firings] == [at(18) + SETTLE]
+
+
 def test_a_query_is_judged_where_it_returns_something() -> None:
     rule = parse_rule({"name": "busy", "sql": "SELECT model_id, impressions AS value FROM ctr", "for": "2m"})
     book, found = IncidentBook([rule]), Backtest((rule,))
@@ -203,6 +217,19 @@ def test_a_query_is_judged_where_it_returns_something() -> None:
     assert series == Series("busy", "home", "", "")
     assert [(each.worst, each.resolved_at) for each in track.firings] == [(7.0, at(6))]
     assert found.asked == {"busy": 2}
+
+
+def test_what_a_query_says_of_models_that_it_does_not_see_is_shown_as_left_out() -> None:
+    rule = parse_rule({"name": "total", "sql": "SELECT 'all' AS model_id, sum(clicks) AS value FROM ctr"})
+    book, found = IncidentBook([rule]), Backtest((rule,))
+    for model in ("", "all"):
+        row = SqlReading(model_id=model, model_version="", window_start=at(0), window_end=at(1), value=1.0)
+        for decision in book.observe_sql("total", [row], at(len(model)), at(len(model) + 1), {"home"}):
+            found.take(decision, None)
+    assert [line.plain for line in report(found)][1:] == [
+        '  "": never fired, nothing judged, 1 left out (foreign model)',
+        "  all: never fired, nothing judged, 1 left out (foreign model)",
+    ]
 
 
 def test_a_long_line_is_thinned_and_keeps_its_worst() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.config_file import Mistakes, read_text, show
+from agents.config_file import LONGEST_FILE, Mistakes, read_file, read_text, show
 from tables.errors import ConfigError
 
 
@@ -24,6 +26,9 @@ from tables.errors import ConfigError
         ("a: &x [*x]\n", "f.yaml:1: not valid YAML: an anchor that contains itself"),
         ("a: 1\nb: 2\na: 3\n", "f.yaml:3: a: the key was given already in line 1"),
         ("web:\n  port: 1\n  port: 2\n", "f.yaml:3: port: the key was given already in line 2"),
+        ("a: 1\nb: " + "[" * 3000, "f.yaml:2: not valid YAML: expected values nested at most 50 deep"),
+        ("a: 1\nb: 0x" + "f" * 5000, "f.yaml:2: expected a number of at most 100 digits, got more"),
+        ("a: 1\nb: " + "9" * 5000, "f.yaml:2: expected a number of at most 100 digits, got more"),
         ("- a\n- b\n", "f.yaml:1: expected a mapping of sections, got a list"),
         ("tidemark\n", 'f.yaml:1: expected a mapping of sections, got "tidemark"'),
     ],
@@ -39,6 +44,20 @@ def test_anchors_and_merged_keys_work() -> None:
     text = "base: &base {a: 1, b: 2}\nuse:\n  <<: *base\n  b: 3\n"
     top = read_text(text, "f.yaml", Mistakes())
     assert top.section("use").mapping() == {"a": 1, "b": 3}
+
+
+@pytest.mark.parametrize("width", [1, 10])
+def test_aliases_that_multiply_are_counted_and_refused(width: int) -> None:
+    levels = [f"x{n}: &a{n} [{', '.join([f'*a{n - 1}'] * width)}]" for n in range(1, 100)]
+    with pytest.raises(ConfigError, match=r"^f\.yaml:\d+: expected (at most 100,000 values|values nested at most 50)"):
+        read_text("\n".join(["x0: &a0 [1]", *levels]), "f.yaml", Mistakes())
+
+
+def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_bytes(b"#" * (LONGEST_FILE + 1))
+    with pytest.raises(ConfigError, match="expected a file of at most 1,048,576 bytes, got a longer one"):
+        read_file(file, Mistakes())
 
 
 def test_unknown_keys_are_noted_with_the_nearest_known_one() -> None:

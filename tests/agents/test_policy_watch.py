@@ -13,6 +13,7 @@ import pytest
 from agents.config import Config, load_config
 from agents.metrics import Metrics
 from agents.policy_watch import PolicyWatch
+from alerting.sql import query
 
 ONE = "rules:\n  - {name: one, expr: ctr < 5%}\n"
 TWO = "rules:\n  - {name: two, expr: ctr < 4%}\n"
@@ -107,6 +108,54 @@ async def test_what_is_neither_rule_nor_alerting_needs_a_restart(file: Path, cap
     assert here.reloaded == 1
     (record,) = caplog.records
     assert (record.levelno, record.message.rpartition(": ")[2]) == (logging.WARNING, "the rest needs a restart")
+
+
+@pytest.mark.parametrize(
+    "mistake", ["for: " + "9" * 5000 + "m", "for: 0x" + "f" * 5000, "min_n: 0x" + "f" * 5000, "labels: " + "[" * 3000]
+)
+async def test_a_file_that_is_hard_to_read_is_a_mistake_like_any_other(
+    file: Path, mistake: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = await asyncio.to_thread(Watched, file)
+    write(file, f"rules:\n  - name: one\n    expr: ctr < 4%\n    {mistake}\n" + OPS)
+    assert await here.turn() == await here.turn() == []
+    assert here.reloaded == 0
+    (record,) = caplog.records
+    assert f"{file}:4: " in record.message
+
+
+async def test_a_mistake_of_ours_does_not_end_the_watch(
+    file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = await asyncio.to_thread(Watched, file)
+    with monkeypatch.context() as patch:
+        patch.setattr(Config, "reload", _broken)
+        write(file, TWO + OPS)
+        assert await here.turn() == await here.turn() == []
+    assert here.reloaded == 0
+    (record,) = caplog.records
+    assert record.exc_info and record.message.endswith("hold: ZeroDivisionError while reading the files")
+    write(file, TWO + OPS)
+    assert await here.turn() == [["two"]]
+
+
+def _broken(config: Config) -> Config:
+    raise ZeroDivisionError
+
+
+async def test_what_could_not_be_judged_is_tried_again(
+    file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = await asyncio.to_thread(Watched, file)
+    with monkeypatch.context() as patch:
+        patch.setattr(query, "child_command", lambda: ["/nonexistent"])
+        write(file, "rules:\n  - {name: two, sql: 'SELECT model_id, ctr + 0 AS value FROM ctr'}\n" + OPS)
+        assert await here.turn() == await here.turn() == []
+        assert here.reloaded == 0
+        (record,) = caplog.records
+        assert "cannot be started" in record.message
+    assert await here.turn() == [["two"]]
+    assert here.reloaded == 1
 
 
 async def test_who_is_told_follows_too(file: Path) -> None:

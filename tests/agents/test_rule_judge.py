@@ -178,6 +178,23 @@ def test_what_a_query_returns_fires_and_what_it_no_longer_returns_is_resolved() 
     assert alerts(here.checkpoint()) == [("many", "firing", "home"), ("many", "resolved", "home")]
 
 
+def test_a_query_can_speak_of_no_model_but_those_that_it_sees() -> None:
+    # In another partition, or a replay, the same query would see other models beside this one.
+    here = Partition((sql(),))
+    here.minutes(0, 3)
+    here.state.answer(T0, {"many": SqlAnswer((row(model="all"), row(model="")))})
+    assert alerts(here.checkpoint()) == []
+    assert here.metrics.decisions.labels("many", "foreign_model")._value.get() == 2
+    here.state.answer(T0 + MINUTE, {"many": SqlAnswer((row(), row(model="all")))})
+    assert alerts(here.checkpoint()) == [("many", "firing", "home")]
+
+
+def test_rows_that_queries_do_not_see_are_counted() -> None:
+    here = Partition((sql(),))
+    here.hear(T0 + 3 * MINUTE, PartialRow("x" * 257, "v1", T0, 100, 10), PartialRow("home", "v1", T0, 100, 10))
+    assert here.metrics.sql_rows_left_out._value.get() == 1
+
+
 def test_an_answer_to_a_question_that_is_not_open_is_left_out() -> None:
     here = Partition((sql(),))
     here.minutes(0, 4)

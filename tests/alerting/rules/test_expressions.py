@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 from fractions import Fraction
 from typing import get_args
 
@@ -8,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerting.rules.expressions import Change, Comparison, Direction, Expression, parse_expression
+from alerting.rules.expressions import (
+    LONGEST_EXPRESSION,
+    Change,
+    Comparison,
+    Direction,
+    Expression,
+    parse_expression,
+)
 from alerting.rules.metrics import LATENCY, LEVEL, METRICS, written
 from alerting.rules.reading import LEVELS
 from tables.errors import ConfigError
@@ -67,6 +75,27 @@ def test_a_change_is_a_share_of_what_was_before() -> None:
     assert Change(direction="drop", vs_ms=DAY).of(6.0, 8.0) == 0.25
     assert Change(direction="rise", vs_ms=DAY).of(6.0, 8.0) == -0.25
     assert Change(direction="drop", vs_ms=DAY).of(0.072, 0.08) == 0.1
+
+
+def test_no_change_has_no_sign() -> None:
+    assert str(Change(direction="drop", vs_ms=DAY).of(8.0, 8.0)) == "0.0"
+    assert str(Change(direction="rise", vs_ms=DAY).of(8.0 - 1e-12, 8.0)) == "0.0"
+
+
+@pytest.mark.parametrize("source", ["ctr{} <", "drop(ctr{}x", "drop(ctr, vs{}x) > 1%", "ctr < 5{}x", "ctr < {}!"])
+def test_a_long_row_of_blanks_is_judged_at_once(source: str) -> None:
+    with pytest.raises(ConfigError, match="expected at most 500 characters, got 4,0"):
+        parse_expression(source.format(" " * 4_000))
+    began = time.process_time()
+    for blank in " \t":
+        with pytest.raises(ConfigError):
+            parse_expression(source.format(blank * (LONGEST_EXPRESSION - len(source))))
+    # It took seconds when blanks could be shared out between the parts.
+    assert time.process_time() - began < 0.5
+
+
+def test_blanks_around_an_expression_do_not_count() -> None:
+    assert parse_expression(" " * 4_000 + "ctr < 5%" + "\n" * 4_000) == parse_expression("ctr<5%")
 
 
 @pytest.mark.parametrize(

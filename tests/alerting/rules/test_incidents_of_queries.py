@@ -76,6 +76,14 @@ def test_rows_come_and_stay_away() -> None:
     assert resolved.summary == "many of ranker v3 is over after 2 min (10:03-10:04 UTC)"
 
 
+def test_a_row_of_a_model_that_the_query_has_not_seen_does_not_count() -> None:
+    book, start = IncidentBook([a_rule(for_ms=0)]), TEN_O_CLOCK
+    rows = [row(0, model_id="all"), row(0, model_id=""), row(0)]
+    decisions = book.observe_sql("many", rows, start, start + MINUTE, {"ranker", "home"})
+    assert reasons(decisions) == ["foreign_model", "foreign_model", "fired"]
+    assert [alert.model_id for alert in alerts(decisions)] == ["ranker"]
+
+
 def test_models_versions_and_features_are_incidents_of_their_own() -> None:
     book = IncidentBook([a_rule(for_ms=0, model=("ranker", "home"))])
     rows = [row(0), row(0, model_version="4"), row(0, feature="gender"), row(0, model_id="cart"), row(0, 999)]

@@ -95,6 +95,22 @@ def test_a_rule_that_now_waits_longer_still_hears_the_end_of_a_silence() -> None
     assert len(alerts(look(book, 90, settle_ms=120_000))) == 1
 
 
+def test_a_rule_that_now_waits_longer_still_gives_up() -> None:
+    book = IncidentBook([a_rule()])
+    reasons(book, minute(0, GOOD))
+    look(book, 60)
+    book.replace_rules([a_rule(settle="2m")], TEN_O_CLOCK)
+    (given_up,) = alerts(look(book, 1 + GIVEN_UP_AFTER_MS // MINUTE, settle_ms=120_000))
+    assert (given_up.status, len(book)) == ("resolved", 0)
+
+
+def test_others_that_are_heard_later_do_not_hide_a_silence() -> None:
+    book = IncidentBook([a_rule(model="gone"), parse_rule({"name": "all", "expr": "ctr < 1%"})], limit=3)
+    reasons(book, minute(0, GOOD, model_id="gone"))
+    reasons(book, *(minute(1, GOOD, model_id=f"m{number}") for number in range(9)))
+    assert [alert.model_id for alert in alerts(look(book, 60))] == ["gone"]
+
+
 def test_rules_without_the_key_and_of_other_kinds_and_delays_wait_for_nothing() -> None:
     quiet = parse_rule({"name": "quiet", "expr": "ctr < 1%"})
     book = IncidentBook([quiet, a_rule(), a_rule(name="errors", expr="errors > 5", no_data="10m")])

@@ -92,12 +92,25 @@ def test_the_oldest_minutes_make_room_and_one_minute_cannot_exceed_it() -> None:
     assert not tables.put(minute(2, clicks=1, model_id="e"))
     assert not tables.put(minute(0, clicks=1))
     assert len(tables) == 4
+    assert (tables.take_left_out(), tables.take_left_out()) == (6, 0)
+
+
+def test_the_models_of_a_minute_are_those_whose_rows_it_sees() -> None:
+    tables, again = RowTables(lookback_ms=2 * MINUTE, max_rows=3), RowTables(lookback_ms=2 * MINUTE)
+    for number, model in enumerate("abcd"):
+        tables.put(minute(number, clicks=1, model_id=model))
+    tables.put(served(3, requests=1))
+    again.restore(tables.take_changes()[0])
+    for each in (tables, again):
+        found = [each.models_at(at(number)) for number in range(5)]
+        assert found == [set(), set(), {"c"}, {"c", "d", "ranker"}, {"d", "ranker"}]
 
 
 def test_names_from_events_that_are_too_long_are_left_out() -> None:
     tables = RowTables()
     assert not tables.put(minute(0, clicks=1, model_id="x" * 257))
     assert not tables.put(replace(drifted(0, psi=0.1), feature="x" * 257))
+    assert tables.take_left_out() == 2
     assert tables.put(minute(0, clicks=1, model_id="x" * 256))
 
 
