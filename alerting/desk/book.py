@@ -180,6 +180,11 @@ class DeskBook:
         """The routes that take it."""
         return routes_of(self.policy.route, incident.labels)
 
+    def is_muted(self, route: str, now_ms: int) -> bool:
+        """Whether a calendar keeps the route of this name quiet."""
+        found = self.routes.get(route)
+        return found is not None and bool(muted_by(self.policy, found, now_ms))
+
     # -- the rest
 
     def ordinal(self, now_ms: int) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from alerting.alert import Alert
 from alerting.desk.book import DeskBook
 from alerting.desk.decisions import Decision, Reason
+from alerting.desk.escalating import Escalating
 from alerting.desk.grouping import Heard
 from alerting.desk.incident_record import Incident, IncidentView, Told
 from alerting.desk.policy import AlertingPolicy
@@ -42,6 +43,7 @@ class Desk:
         """At most `limit` incidents are remembered. Raises ConfigError where that is below 1."""
         self._book = DeskBook(policy, limit)
         self._teller = Teller(self._book)
+        self._escalating = Escalating(self._book)
         self._suppression = Suppression(self._book, self._teller)
         self._regrouping = Regrouping(self._book, self._teller)
         self._trimming = Trimming(self._book, self._teller)
@@ -159,7 +161,7 @@ class Desk:
             if incident.held is not None:
                 until = book.flaps.held_until(incident.alert.fingerprint, now_ms)
                 book.timers.set(("held", incident.id), until or now_ms)
-            self._teller.arm_steps(incident)
+            self._escalating.arm(incident)
         for group in book.groups.values():
             book.timers.set(("flush", group.key), group.flush_at)
         for silence_id in book.silences:
@@ -225,7 +227,7 @@ class Desk:
             if route.notify:
                 book.join(incident, route, now_ms)
             if route.escalation:
-                self._teller.begin_escalation(incident, route, now_ms)
+                self._escalating.begin(incident, route, now_ms)
         if not any(route.notify or route.escalation for route in routes):
             decisions.append(Decision(Reason.RECORDED_ONLY, incident.alert.alert_id))
         if len(book.incidents) > book.limit:
@@ -238,7 +240,7 @@ class Desk:
         if told:
             self._mark_told(incident, now_ms)
             return decisions
-        return decisions + self._announce(incident, now_ms) + self._teller.step(incident, now_ms)
+        return decisions + self._announce(incident, now_ms) + self._escalating.step(incident, now_ms)
 
     def _announce(self, incident: Incident, now_ms: int) -> list[Decision]:
         """Let its groups tell of it, now or in a while; what is quiet now is told when that ends."""
@@ -263,7 +265,7 @@ class Desk:
                 )
                 group.heard.setdefault(channel, Heard(target.receiver, now_ms)).firing.add(incident.id)
             book.flush_at(group, now_ms + route.repeat_interval_ms, at_latest=True)
-        self._teller.skip_to(incident, now_ms)
+        self._escalating.skip_to(incident, now_ms)
 
     # -- acknowledged, over
 
@@ -287,7 +289,7 @@ class Desk:
         incident.acked_at, incident.acked_by, incident.comment = at_ms, by, comment
         noted = {"acknowledged_by": by, "acknowledged_at": at_ms, "acknowledged_comment": comment}
         incident.alert = replace(incident.alert, status="acknowledged", related={**incident.alert.related, **noted})
-        self._teller.stop_escalations(incident)
+        self._escalating.stop(incident)
 
     def _is_over(self, alert: Alert, now_ms: int, told: bool) -> list[Decision]:
         book = self._book
@@ -316,7 +318,7 @@ class Desk:
         incident.inhibited_by = ""
         book.remember_closed(alert.alert_id)
         book.rank(incident)
-        self._teller.stop_escalations(incident)
+        self._escalating.stop(incident)
         for name in ("stale", "held"):
             book.timers.set((name, incident.id), None)
         book.timers.set(("kept", incident.id), now_ms + _KEPT_MS)
@@ -346,7 +348,7 @@ class Desk:
             case ("flush", key):
                 return self._teller.flush(book.groups[key], now_ms)
             case ("step", id_):
-                return self._teller.step(book.incidents[id_], now_ms)
+                return self._escalating.step(book.incidents[id_], now_ms)
             case ("held", id_):
                 incident = book.incidents[id_]
                 end = incident.held or incident.alert

@@ -1,0 +1,62 @@
+"""Notifications as they are made: their keys and labels, and the note that a channel has been told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from alerting.alert import Alert
+from alerting.desk.book import DeskBook
+from alerting.desk.decisions import Reason
+from alerting.desk.incident_record import Incident, Told
+from alerting.desk.routing import Target
+from alerting.notification import Notification, Stage, key_of
+
+
+def make_notice(
+    book: DeskBook,
+    channel: str,
+    target: Target,
+    stage: Stage,
+    alerts: Sequence[Alert],
+    group_key: str,
+    group_labels: Mapping[str, str],
+    now_ms: int,
+    why: Reason,
+    *,
+    step: int = 0,
+    round_: int = 0,
+) -> Notification:
+    """A notification that is decided now, with a key that no other has."""
+    return Notification(
+        key=key_of(group_key, channel, stage, book.ordinal(now_ms)),
+        channel=channel,
+        stage=stage,
+        alerts=tuple(alerts),
+        group_key=group_key,
+        group_labels=dict(group_labels),
+        receiver=target.receiver,
+        at=now_ms,
+        step=step,
+        round=round_,
+        mentions=target.mentions,
+        why=why.value,
+    )
+
+
+def note_told(
+    incident: Incident, channel: str, target: Target, group_key: str, route: str, *, by_step: bool = False
+) -> None:
+    """The channel is about to be told that the incident fires."""
+    former = incident.told.get(channel)
+    if former is None:
+        incident.told[channel] = Told(target.receiver, target.send_resolved, group_key, route, by_step=by_step)
+    elif not by_step and former.by_step:
+        incident.told[channel] = replace(
+            former, group_key=group_key, route=route, by_step=False, send_resolved=target.send_resolved
+        )
+
+
+def labels_of_one(incident: Incident) -> dict[str, str]:
+    """What stands for a group's labels where an incident is told by itself."""
+    return {name: incident.labels[name] for name in ("rule", "model_id", "model_version")}
