@@ -18,7 +18,7 @@ from alerting.desk.timers import Timers
 from alerting.notification import key_of
 from tables.errors import ConfigError, StoreError
 
-_STATE_VERSION: Final = 1
+_STATE_VERSION: Final = 2
 _ALIASES: Final = 8
 _BEGINS: Final = 1_000
 """Remembered for each escalation policy."""
@@ -168,6 +168,14 @@ class DeskBook:
         if not group.members:
             del self.groups[key]
             self.timers.set(("flush", key), None)
+
+    def make_news(self, incident: Incident) -> None:
+        """Its groups are to tell of it as if they had not yet."""
+        for key in incident.groups:
+            for heard in self.groups[key].heard.values():
+                heard.firing.discard(incident.id)
+        for told in incident.told.values():
+            told.by_step = False
 
     def flush_at(self, group: Group, at_ms: int | None, *, at_latest: bool = False) -> None:
         """Look at the group then; `at_latest`: or sooner, if that is what was planned."""

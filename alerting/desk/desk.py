@@ -16,7 +16,8 @@ from alerting.desk.book import DeskBook
 from alerting.desk.decisions import Decision, Reason
 from alerting.desk.escalating import Escalating
 from alerting.desk.grouping import Heard
-from alerting.desk.incident_record import Incident, IncidentView, Told
+from alerting.desk.incident_record import Incident, IncidentView
+from alerting.desk.notices import note_told
 from alerting.desk.policy import AlertingPolicy
 from alerting.desk.regrouping import Regrouping
 from alerting.desk.routing import targets_of
@@ -186,10 +187,8 @@ class Desk:
         former = book.find_condition(alert.fingerprint)
         if former is not None and former.is_open:
             return self._supersede(former, alert, now_ms)
-        if former is not None and (former.groups or former.owed):
-            if former.acked_at is None:
-                return self._reopen(former, alert, now_ms, told)
-            book.forget(former)  # it is the new one that people have to look at
+        if former is not None and (former.groups or former.owed or former.waiting):
+            return self._reopen(former, alert, now_ms, told)
         incident = book.open(alert, now_ms)
         return [Decision(Reason.OPENED, alert.alert_id), *self._begin(incident, now_ms, told)]
 
@@ -212,12 +211,24 @@ class Desk:
 
     def _reopen(self, former: Incident, alert: Alert, now_ms: int, told: bool) -> list[Decision]:
         book = self._book
+        was_taken_on = former.acked_at is not None
         former.closed_at, former.owed = None, []
+        former.acked_at, former.acked_by, former.comment = None, "", ""
         book.timers.set(("kept", former.id), None)
         book.follow(former, alert)
-        return [Decision(Reason.REOPENED, alert.alert_id, note=former.id), *self._begin(former, now_ms, told)]
+        for channel, known in list(former.told.items()):
+            if known.end in former.waiting:
+                known.end = ""  # it is not sent any more: see Trimming
+            elif known.end:
+                del former.told[channel]
+        if was_taken_on:  # whoever took it on thinks that it is over: it is told as if it had not been
+            for key in list(former.groups):
+                book.leave(former, key)
+            book.make_news(former)
+        begun = self._begin(former, now_ms, told, goes_on=not was_taken_on)
+        return [Decision(Reason.REOPENED, alert.alert_id, note=former.id), *begun]
 
-    def _begin(self, incident: Incident, now_ms: int, told: bool) -> list[Decision]:
+    def _begin(self, incident: Incident, now_ms: int, told: bool, *, goes_on: bool = False) -> list[Decision]:
         book = self._book
         book.heard(incident, now_ms)
         affected = book.add_to_inhibition(incident)
@@ -225,7 +236,8 @@ class Desk:
         routes = book.routes_for(incident)
         for route in routes:
             if route.notify:
-                book.join(incident, route, now_ms)
+                join = self._regrouping.join if goes_on else book.join
+                join(incident, route, now_ms)
             if route.escalation:
                 self._escalating.begin(incident, route, now_ms)
         if not any(route.notify or route.escalation for route in routes):
@@ -260,9 +272,8 @@ class Desk:
         for group in [book.groups[key] for key in incident.groups]:
             route = book.routes[group.route]
             for channel, target in targets_of(book.policy, route.notify, incident.alert, now_ms).items():
-                incident.told[channel] = Told(
-                    target.receiver, target.send_resolved, group.key, route.name, reached=True
-                )
+                note_told(incident, channel, target, group.key, route.name, now_ms)
+                incident.told[channel].reached = True
                 group.heard.setdefault(channel, Heard(target.receiver, now_ms)).firing.add(incident.id)
             book.flush_at(group, now_ms + route.repeat_interval_ms, at_latest=True)
         self._escalating.skip_to(incident, now_ms)

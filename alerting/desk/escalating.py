@@ -79,7 +79,7 @@ class Escalating:
         stage: Stage = "firing" if is_first else "escalation"
         decisions: list[Decision] = []
         for channel, target in targets.items():
-            note_told(incident, channel, target, incident.id, route, by_step=True)
+            note_told(incident, channel, target, incident.id, route, now_ms, by_step=True)
             note = make_notice(
                 self._book,
                 channel,

@@ -51,7 +51,13 @@ class Told:
     reached: bool = False
     """It has been sent; as long as it has not, its end may be left out together with it."""
     by_step: bool = False
-    """An escalation told it, not its group."""
+    """An escalation told it, so that its group need not."""
+    at: int = 0
+    """When this was decided, the last time."""
+    mentions: tuple[str, ...] = ()
+    """Who was mentioned then."""
+    end: str = ""
+    """Key of the notification of the end; empty: there is none yet."""
 
 
 @dataclass(slots=True)
@@ -96,6 +102,11 @@ class Incident:
     def is_loud(self) -> bool:
         """Somebody is to be told that it fires, mute times aside."""
         return self.is_open and self.acked_at is None and not self.is_hushed
+
+    @property
+    def listeners(self) -> dict[str, Told]:
+        """Channels that take it to be firing, or are about to, and are not to hear of its end yet."""
+        return {channel: told for channel, told in self.told.items() if not told.end}
 
     @property
     def is_hushed(self) -> bool:

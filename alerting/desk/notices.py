@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from alerting.alert import Alert
 from alerting.desk.book import DeskBook
@@ -45,16 +44,16 @@ def make_notice(
 
 
 def note_told(
-    incident: Incident, channel: str, target: Target, group_key: str, route: str, *, by_step: bool = False
+    incident: Incident, channel: str, target: Target, group_key: str, route: str, now_ms: int, *, by_step: bool = False
 ) -> None:
     """The channel is about to be told that the incident fires."""
-    former = incident.told.get(channel)
-    if former is None:
-        incident.told[channel] = Told(target.receiver, target.send_resolved, group_key, route, by_step=by_step)
-    elif not by_step and former.by_step:
-        incident.told[channel] = replace(
-            former, group_key=group_key, route=route, by_step=False, send_resolved=target.send_resolved
-        )
+    told = incident.told.get(channel)
+    if told is None:
+        told = incident.told[channel] = Told(target.receiver, target.send_resolved, group_key, route)
+    elif told.by_step and not by_step:
+        told.group_key, told.route, told.send_resolved = group_key, route, target.send_resolved
+    told.mentions = (told.mentions if told.at == now_ms else ()) + target.mentions
+    told.by_step, told.at = by_step, now_ms
 
 
 def labels_of_one(incident: Incident) -> dict[str, str]:

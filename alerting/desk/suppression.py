@@ -133,8 +133,8 @@ class Suppression:
 
     def _release(self, incident: Incident) -> list[str]:
         """Its groups, each of which is to tell of it as if it had not been told yet."""
-        for key in incident.groups:
-            self._forget_told(incident, self._book.groups[key])
+        if incident.is_loud:
+            self._book.make_news(incident)
         return incident.groups if incident.is_loud or not incident.is_open else []
 
     def _forget_told(self, incident: Incident, group: Group) -> None:

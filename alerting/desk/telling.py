@@ -112,9 +112,10 @@ class Teller:
         stage = _STAGES[reason]
         why = reason if cause is None else Reason.RESOLVED_WHILE_MUTED if stage == "resolved" else cause
         for incident in loud:
-            note_told(incident, channel, target, group.key, group.route)
+            note_told(incident, channel, target, group.key, group.route, now_ms)
         note = make_notice(book, channel, target, stage, alerts, group.key, group.labels, now_ms, why, round_=rounds)
         for incident in ended:
+            incident.told[channel].end = note.key
             incident.waiting.append(note.key)
         return Decision(why, note.alerts[0].alert_id, note)
 
@@ -134,8 +135,8 @@ class Teller:
         groups = [self._book.groups[key] for key in incident.groups]
         incident.owed = [
             channel
-            for channel in incident.told
-            if self._wants_the_end(incident, channel)
+            for channel, told in incident.listeners.items()
+            if told.send_resolved
             and not any(channel in group.heard and incident.id in group.heard[channel].firing for group in groups)
         ]
 
@@ -149,6 +150,7 @@ class Teller:
                 continue
             incident.owed.remove(channel)
             note = self._of_one(incident, channel, told, "resolved", now_ms, cause)
+            told.end = note.key
             incident.waiting.append(note.key)
             decisions.append(Decision(cause, incident.alert.alert_id, note))
         self.forget_if_done(incident)

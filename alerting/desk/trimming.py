@@ -31,10 +31,14 @@ class Trimming:
             incident = self._book.find(alert.alert_id)
             obstacle = self._obstacle(notification, alert, incident, now_ms)
             if obstacle is None:
-                kept.append(alert)
+                # The condition may have come back, or gone on, under another id since this was decided.
+                is_same = incident is None or alert.status == "resolved" or alert.alert_id == incident.alert.alert_id
+                kept.append(alert if incident is None or is_same else incident.alert)
             else:
                 why = obstacle
-                if incident is not None:
+                if incident is not None and alert.status == "resolved":
+                    self._is_out(incident, notification)
+                elif incident is not None:
                     self._was_not_told(incident, notification)
         if not kept:
             return None, why
@@ -52,8 +56,12 @@ class Trimming:
                     told = incident.told.pop(channel, None)
                     if told is not None:  # what stood in for it hears of the end, too
                         incident.told.setdefault(notification.channel, told)
+                    if channel in incident.owed:
+                        incident.owed[incident.owed.index(channel)] = notification.channel
                 if notification.channel in incident.told:
                     incident.told[notification.channel].reached = True
+            if incident.is_open and notification.stage != "acknowledged":
+                self._back_meanwhile(incident, notification, now_ms)
             self._is_out(incident, notification)
 
     def failed(self, notification: Notification, now_ms: int) -> None:
@@ -75,10 +83,14 @@ class Trimming:
         channels = (notification.channel, *notification.fallback_of)
         is_known = any(incident.told[channel].reached for channel in channels if channel in incident.told)
         if alert.status == "resolved":
+            if incident.is_open or incident.alert.alert_id != alert.alert_id:
+                return Reason.REOPENED
             return None if is_known else Reason.NEVER_TOLD
         if not incident.is_open:
             return Reason.ALREADY_RESOLVED
         if notification.stage == "acknowledged":
+            if incident.acked_at is None:
+                return Reason.REOPENED
             return None if is_known else Reason.NEVER_TOLD
         if incident.acked_at is not None:
             return Reason.ALREADY_ACKNOWLEDGED
@@ -103,11 +115,31 @@ class Trimming:
             told = incident.told.get(channel)
             if told is not None and not told.reached:
                 del incident.told[channel]
+                if channel in incident.owed:
+                    incident.owed.remove(channel)
                 for key in incident.groups:
                     heard = self._book.groups[key].heard.get(channel)
                     if heard is not None:
                         heard.firing.discard(incident.id)
         self._is_out(incident, notification)
+        self._teller.forget_if_done(incident)
+
+    def _back_meanwhile(self, incident: Incident, notification: Notification, now_ms: int) -> None:
+        """The condition came back when its end was on its way already: whoever has heard the end is told anew."""
+        ids = {alert.alert_id for alert in notification.alerts if alert.status == "resolved"}
+        if ids.isdisjoint(incident.aliases):
+            return
+        for channel in (notification.channel, *notification.fallback_of):
+            told = incident.told.get(channel)
+            if told is None or told.at > notification.at:
+                continue
+            del incident.told[channel]
+            for group in [self._book.groups[key] for key in incident.groups]:
+                heard = group.heard.get(channel)
+                if heard is not None:
+                    heard.firing.discard(incident.id)
+                    due = group.change_due(self._book.routes[group.route], now_ms)
+                    self._book.flush_at(group, due, at_latest=True)
 
     def _is_out(self, incident: Incident, notification: Notification) -> None:
         """Nothing more is to be expected of the notification."""
