@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from alerting.alert import SEVERITIES, Alert
@@ -188,10 +188,15 @@ class DeskBook:
         """The routes that take it."""
         return routes_of(self.policy.route, incident.labels)
 
-    def is_muted(self, route: str, now_ms: int) -> bool:
-        """Whether a calendar keeps the route of this name quiet."""
-        found = self.routes.get(route)
-        return found is not None and bool(muted_by(self.policy, found, now_ms))
+    def is_muted(self, incident: Incident, now_ms: int, *, route: str = "", policies: Collection[str] = ()) -> bool:
+        """Whether calendars keep the incident quiet: on all of its routes, or on those of them that have this name or
+        ask for one of these escalation policies, if any do.
+
+        What counts are the routes that it has now, since a name is a position: after a reload another one may have it.
+        """
+        routes = self.routes_for(incident)
+        meant = [one for one in routes if one.name == route or one.escalation in policies] or routes
+        return bool(meant) and all(muted_by(self.policy, one, now_ms) for one in meant)
 
     # -- the rest
 

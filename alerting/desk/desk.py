@@ -238,8 +238,8 @@ class Desk:
             if route.notify:
                 join = self._regrouping.join if goes_on else book.join
                 join(incident, route, now_ms)
-            if route.escalation:
-                self._escalating.begin(incident, route, now_ms)
+            if route.escalation and route.escalation not in incident.escalations:
+                self._escalating.begin(incident, route.escalation, now_ms)
         if not any(route.notify or route.escalation for route in routes):
             decisions.append(Decision(Reason.RECORDED_ONLY, incident.alert.alert_id))
         if len(book.incidents) > book.limit:
@@ -272,7 +272,7 @@ class Desk:
         for group in [book.groups[key] for key in incident.groups]:
             route = book.routes[group.route]
             for channel, target in targets_of(book.policy, route.notify, incident.alert, now_ms).items():
-                note_told(incident, channel, target, group.key, route.name, now_ms)
+                note_told(incident, channel, target, group.key, now_ms, route=route.name)
                 incident.told[channel].reached = True
                 group.heard.setdefault(channel, Heard(target.receiver, now_ms)).firing.add(incident.id)
             book.flush_at(group, now_ms + route.repeat_interval_ms, at_latest=True)

@@ -7,7 +7,6 @@ from alerting.desk.decisions import Decision, Reason
 from alerting.desk.escalation import Escalation, StepDue, Surroundings, chain_of
 from alerting.desk.incident_record import Incident
 from alerting.desk.notices import labels_of_one, make_notice, note_told
-from alerting.desk.policy import Route
 from alerting.desk.routing import targets_of
 from alerting.notification import Stage
 
@@ -18,11 +17,11 @@ class Escalating:
     def __init__(self, book: DeskBook) -> None:
         self._book = book
 
-    def begin(self, incident: Incident, route: Route, now_ms: int) -> None:
-        """Start the policy of a route, as it is now."""
+    def begin(self, incident: Incident, name: str, now_ms: int) -> None:
+        """Start a policy, as it is now."""
         policies = self._book.policy.escalations
-        policy = policies[route.escalation]
-        incident.escalations[route.name] = Escalation.begin(policy, policies, now_ms)
+        policy = policies[name]
+        incident.escalations[name] = Escalation.begin(policy, policies, now_ms)
         for one in chain_of(policy, policies):
             self._book.began(one.name, now_ms)
 
@@ -40,9 +39,9 @@ class Escalating:
     def step(self, incident: Incident, now_ms: int) -> list[Decision]:
         """Do what has come due in the incident's escalations."""
         decisions: list[Decision] = []
-        for route, run in incident.escalations.items():
+        for policy, run in incident.escalations.items():
             for due in run.advance(now_ms, self._surroundings(now_ms)):
-                decisions += self._escalate(incident, route, due, now_ms)
+                decisions += self._escalate(incident, policy, due, now_ms)
         self.arm(incident)
         return decisions
 
@@ -51,7 +50,7 @@ class Escalating:
         due = [run.next_due for run in incident.escalations.values() if run.next_due is not None]
         self._book.timers.set(("step", incident.id), min(due, default=None))
 
-    def _escalate(self, incident: Incident, route: str, due: StepDue, now_ms: int) -> list[Decision]:
+    def _escalate(self, incident: Incident, policy: str, due: StepDue, now_ms: int) -> list[Decision]:
         alert_id = incident.alert.alert_id
         where = f"step {due.step} of {due.policy}"
         obstacle = (
@@ -62,7 +61,7 @@ class Escalating:
             else Reason.INHIBITED.value
             if incident.inhibited_by
             else Reason.MUTED.value
-            if self._book.is_muted(route, now_ms)
+            if self._book.is_muted(incident, now_ms, policies=(policy,))
             else ""
         )
         if obstacle:
@@ -79,7 +78,7 @@ class Escalating:
         stage: Stage = "firing" if is_first else "escalation"
         decisions: list[Decision] = []
         for channel, target in targets.items():
-            note_told(incident, channel, target, incident.id, route, now_ms, by_step=True)
+            note_told(incident, channel, target, incident.id, now_ms, policy=policy)
             note = make_notice(
                 self._book,
                 channel,

@@ -47,7 +47,10 @@ class Told:
     receiver: str
     send_resolved: bool
     group_key: str
-    route: str
+    route: str = ""
+    """Of the group that told it; empty: an escalation did, or its group is no more since the routes are other ones."""
+    policy: str = ""
+    """The escalation that told it, where its group did not."""
     reached: bool = False
     """It has been sent; as long as it has not, its end may be left out together with it."""
     by_step: bool = False
@@ -91,7 +94,7 @@ class Incident:
     silenced_by: str = ""
     inhibited_by: str = ""
     escalations: dict[str, Escalation] = field(default_factory=dict)
-    """By the name of the route that asked for it."""
+    """By the name of the policy that it began with."""
 
     @property
     def is_open(self) -> bool:
@@ -145,7 +148,7 @@ class Incident:
                 "alert": msgspec.to_builtins(self.alert),
                 "held": msgspec.to_builtins(self.held),
                 "told": {channel: msgspec.to_builtins(told) for channel, told in self.told.items()},
-                "escalations": {route: run.state() for route, run in self.escalations.items()},
+                "escalations": {policy: run.state() for policy, run in self.escalations.items()},
             }
         )
 
@@ -162,7 +165,7 @@ class Incident:
             labels=labels_of(alert),
             held=msgspec.convert(state["held"], Alert | None),
             told=msgspec.convert(state["told"], dict[str, Told]),
-            escalations={route: Escalation.restore(run) for route, run in state["escalations"].items()},
+            escalations={policy: Escalation.restore(run) for policy, run in state["escalations"].items()},
         )
 
 

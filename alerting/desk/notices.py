@@ -44,16 +44,23 @@ def make_notice(
 
 
 def note_told(
-    incident: Incident, channel: str, target: Target, group_key: str, route: str, now_ms: int, *, by_step: bool = False
+    incident: Incident,
+    channel: str,
+    target: Target,
+    group_key: str,
+    now_ms: int,
+    *,
+    route: str = "",
+    policy: str = "",
 ) -> None:
-    """The channel is about to be told that the incident fires."""
+    """The channel is about to be told that the incident fires, by the group under a route or by a policy."""
     told = incident.told.get(channel)
     if told is None:
-        told = incident.told[channel] = Told(target.receiver, target.send_resolved, group_key, route)
-    elif told.by_step and not by_step:
-        told.group_key, told.route, told.send_resolved = group_key, route, target.send_resolved
+        told = incident.told[channel] = Told(target.receiver, target.send_resolved, group_key, route, policy)
+    elif told.policy and route:
+        told.group_key, told.route, told.policy, told.send_resolved = group_key, route, "", target.send_resolved
     told.mentions = (told.mentions if told.at == now_ms else ()) + target.mentions
-    told.by_step, told.at = by_step, now_ms
+    told.by_step, told.at = bool(policy), now_ms
 
 
 def labels_of_one(incident: Incident) -> dict[str, str]:

@@ -28,6 +28,8 @@ class Regrouping:
                 for route in self._book.routes_for(incident)
                 if route.notify
             }
+            for told in incident.told.values():
+                told.route = ""  # until it joins
             # Joined first: a group that loses its last member is forgotten.
             for route in wanted.values():
                 if incident.is_open or self._knowing(incident, route, now_ms):
@@ -43,7 +45,7 @@ class Regrouping:
         group = self._book.join(incident, route, now_ms)
         for channel, told in self._knowing(incident, route, now_ms).items():
             group.heard.setdefault(channel, Heard(told.receiver, now_ms)).firing.add(incident.id)
-            if not told.by_step:
+            if not told.policy:
                 told.group_key, told.route = group.key, route.name
         return group
 

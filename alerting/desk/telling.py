@@ -112,7 +112,7 @@ class Teller:
         stage = _STAGES[reason]
         why = reason if cause is None else Reason.RESOLVED_WHILE_MUTED if stage == "resolved" else cause
         for incident in loud:
-            note_told(incident, channel, target, group.key, group.route, now_ms)
+            note_told(incident, channel, target, group.key, now_ms, route=group.route)
         note = make_notice(book, channel, target, stage, alerts, group.key, group.labels, now_ms, why, round_=rounds)
         for incident in ended:
             incident.told[channel].end = note.key
@@ -142,11 +142,10 @@ class Teller:
 
     def pay(self, incident: Incident, now_ms: int, cause: Reason = Reason.ALL_RESOLVED) -> list[Decision]:
         """Tell those channels, but for those that have to wait until a mute time is over."""
-        book = self._book
         decisions: list[Decision] = []
         for channel in () if incident.is_hushed else tuple(incident.owed):
             told = incident.told[channel]
-            if book.is_muted(told.route, now_ms):
+            if self._is_muted(incident, told, now_ms):
                 continue
             incident.owed.remove(channel)
             note = self._of_one(incident, channel, told, "resolved", now_ms, cause)
@@ -158,7 +157,6 @@ class Teller:
 
     def acknowledged(self, incident: Incident, now_ms: int) -> list[Decision]:
         """Tell those who have been told that it fires that somebody has taken it on."""
-        book = self._book
         if incident.is_hushed:
             return []
         return [
@@ -168,7 +166,7 @@ class Teller:
                 self._of_one(incident, channel, told, "acknowledged", now_ms, Reason.ACKNOWLEDGED),
             )
             for channel, told in incident.told.items()
-            if not book.is_muted(told.route, now_ms)
+            if not self._is_muted(incident, told, now_ms)
         ]
 
     def forget_if_done(self, incident: Incident) -> None:
@@ -186,6 +184,9 @@ class Teller:
         labels = labels_of_one(incident) if group is None else group.labels
         target = Target(told.receiver, told.send_resolved)
         return make_notice(self._book, channel, target, stage, [incident.alert], told.group_key, labels, now_ms, why)
+
+    def _is_muted(self, incident: Incident, told: Told, now_ms: int) -> bool:
+        return self._book.is_muted(incident, now_ms, route=told.route, policies=(told.policy,) if told.policy else ())
 
     def _wants_the_end(self, incident: Incident, channel: str) -> bool:
         told = incident.told.get(channel)

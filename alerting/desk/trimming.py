@@ -8,7 +8,6 @@ from alerting.alert import Alert
 from alerting.desk.book import DeskBook
 from alerting.desk.decisions import Reason
 from alerting.desk.incident_record import Incident
-from alerting.desk.routing import muted_by
 from alerting.desk.telling import Teller
 from alerting.notification import Notification, Stage, key_of
 
@@ -106,9 +105,9 @@ class Trimming:
 
     def _is_muted(self, notification: Notification, incident: Incident, now_ms: int) -> bool:
         group = self._book.groups.get(notification.group_key)
-        names = [group.route] if group is not None else list(incident.escalations)
-        routes = [self._book.routes[name] for name in names if name in self._book.routes]
-        return bool(routes) and all(muted_by(self._book.policy, route, now_ms) for route in routes)
+        if group is not None:
+            return self._book.is_muted(incident, now_ms, route=group.route)
+        return self._book.is_muted(incident, now_ms, policies=incident.escalations)
 
     def _was_not_told(self, incident: Incident, notification: Notification) -> None:
         for channel in (notification.channel, *notification.fallback_of):
