@@ -48,8 +48,8 @@ class Reason(StrEnum):
     silence_set, silence_unknown, too_many_silences: of a silence itself.
 
     Escalation:
-    escalated: a step of the policy that notifies; the first one.
-    not_acknowledged: a later one.
+    escalated: a step of the policy that notifies, before its first wait.
+    not_acknowledged: one after it.
     escalation_skipped: a step that is due is left out; the note says why.
 
     Of a notification about to be sent:

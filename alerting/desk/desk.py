@@ -45,7 +45,7 @@ class Desk:
         self._book = DeskBook(policy, limit)
         self._teller = Teller(self._book)
         self._escalating = Escalating(self._book)
-        self._suppression = Suppression(self._book, self._teller)
+        self._suppression = Suppression(self._book, self._teller, self._escalating)
         self._regrouping = Regrouping(self._book, self._teller)
         self._trimming = Trimming(self._book, self._teller)
         self._book.edges.set(("again",), 0)

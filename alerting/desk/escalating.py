@@ -8,6 +8,7 @@ from alerting.desk.escalation import Escalation, StepDue, Surroundings, chain_of
 from alerting.desk.incident_record import Incident
 from alerting.desk.notices import labels_of_one, make_notice, note_told
 from alerting.desk.routing import targets_of
+from alerting.desk.telling import ASK_AGAIN_MS
 from alerting.notification import Stage
 
 
@@ -34,6 +35,7 @@ class Escalating:
         """Take the steps that are due for done: they were before the memory was lost."""
         for run in incident.escalations.values():
             run.advance(now_ms, self._surroundings(now_ms))
+            run.was_told()
         self.arm(incident)
 
     def step(self, incident: Incident, now_ms: int) -> list[Decision]:
@@ -45,6 +47,17 @@ class Escalating:
         self.arm(incident)
         return decisions
 
+    def resume(self, incident: Incident, now_ms: int) -> list[Decision]:
+        """It is no longer kept quiet: policies that went by meanwhile begin anew."""
+        if not incident.is_loud:
+            return []
+        begun_anew = [
+            run.resume(now_ms)
+            for policy, run in incident.escalations.items()
+            if run.is_left_out and not self._book.is_muted(incident, now_ms, policies=(policy,))
+        ]
+        return self.step(incident, now_ms) if any(begun_anew) else []
+
     def arm(self, incident: Incident) -> None:
         """Set the time of the next step."""
         due = [run.next_due for run in incident.escalations.values() if run.next_due is not None]
@@ -52,6 +65,7 @@ class Escalating:
 
     def _escalate(self, incident: Incident, policy: str, due: StepDue, now_ms: int) -> list[Decision]:
         alert_id = incident.alert.alert_id
+        run = incident.escalations[policy]
         where = f"step {due.step} of {due.policy}"
         obstacle = (
             due.reason.value
@@ -65,17 +79,26 @@ class Escalating:
             else ""
         )
         if obstacle:
+            if due.is_done:
+                run.was_left_out()
             return [Decision(Reason.ESCALATION_SKIPPED, alert_id, note=f"{where}: {obstacle}")]
         targets = targets_of(self._book.policy, due.notify, incident.alert, now_ms)
         if not targets:
+            run.found_nobody(due, now_ms + ASK_AGAIN_MS)
             return [Decision(Reason.NOBODY, alert_id, note=f"{where}: {', '.join(due.notify)}")]
-        is_first = due.ordinal == 1
-        if is_first:  # the group may just have told some of them
-            targets = {channel: target for channel, target in targets.items() if channel not in incident.told}
-            if not targets:
-                return [Decision(Reason.ESCALATION_SKIPPED, alert_id, note=f"{where}: told already")]
-        why = Reason.ESCALATED if is_first else Reason.NOT_ACKNOWLEDGED
-        stage: Stage = "firing" if is_first else "escalation"
+        run.was_told()
+        # The group, or a step without a wait before this one, may just have told some of them.
+        targets = {
+            channel: target
+            for channel, target in targets.items()
+            if (told := incident.told.get(channel)) is None
+            or told.at < now_ms
+            or not set(target.mentions) <= set(told.mentions)
+        }
+        if not targets:
+            return [Decision(Reason.ESCALATION_SKIPPED, alert_id, note=f"{where}: told already")]
+        why = Reason.NOT_ACKNOWLEDGED if due.waited else Reason.ESCALATED
+        stage: Stage = "escalation" if due.waited else "firing"
         decisions: list[Decision] = []
         for channel, target in targets.items():
             note_told(incident, channel, target, incident.id, now_ms, policy=policy)

@@ -23,7 +23,7 @@ _STAGES: Final[Mapping[Reason, Stage]] = {
     Reason.REPEAT_INTERVAL: "repeat",
 }
 _NOBODY: Final = Target("", send_resolved=False)
-_ASK_AGAIN_MS: Final = 60_000
+ASK_AGAIN_MS: Final = 60_000
 """After which it is looked, at the soonest, whether there is somebody to be told by now."""
 
 
@@ -126,7 +126,7 @@ class Teller:
         if due:
             self._book.flush_at(group, max(min(due), soonest), at_latest=True)
         if unheard:
-            self._book.flush_at(group, max(now_ms + _ASK_AGAIN_MS, soonest), at_latest=True)
+            self._book.flush_at(group, max(now_ms + ASK_AGAIN_MS, soonest), at_latest=True)
 
     # -- single incidents
 

@@ -391,7 +391,7 @@ def test_back_before_its_end_could_be_told() -> None:
     world.hear(OWNED)
     world.at(10 * MINUTE).hear(over(OWNED))
     assert world.hear(replace(OWNED, alert_id="a2"))[0] == "reopened"
-    assert world.at(35 * MINUTE).said() == ["0:00 mail firing a", "30:00 mail escalation a2"]
+    assert world.at(35 * MINUTE).said() == ["0:00 mail firing a", "30:00 mail firing a2"]
 
 
 def test_only_in_working_hours() -> None:
