@@ -170,12 +170,12 @@ class DeskBook:
             self.timers.set(("flush", key), None)
 
     def make_news(self, incident: Incident) -> None:
-        """Its groups are to tell of it as if they had not yet."""
+        """It is to be told as if it had not been yet."""
         for key in incident.groups:
             for heard in self.groups[key].heard.values():
                 heard.firing.discard(incident.id)
         for told in incident.told.values():
-            told.by_step = False
+            told.is_stale, told.by_step = True, False
 
     def flush_at(self, group: Group, at_ms: int | None, *, at_latest: bool = False) -> None:
         """Look at the group then; `at_latest`: or sooner, if that is what was planned."""
@@ -194,9 +194,13 @@ class DeskBook:
 
         What counts are the routes that it has now, since a name is a position: after a reload another one may have it.
         """
-        routes = self.routes_for(incident)
-        meant = [one for one in routes if one.name == route or one.escalation in policies] or routes
+        meant = self.routes_meant(incident, route=route, policies=policies)
         return bool(meant) and all(muted_by(self.policy, one, now_ms) for one in meant)
+
+    def routes_meant(self, incident: Incident, *, route: str = "", policies: Collection[str] = ()) -> list[Route]:
+        """Those of its routes that have this name or ask for one of these escalation policies; all where none does."""
+        routes = self.routes_for(incident)
+        return [one for one in routes if one.name == route or one.escalation in policies] or routes
 
     # -- the rest
 

@@ -47,7 +47,7 @@ class Desk:
         self._escalating = Escalating(self._book)
         self._suppression = Suppression(self._book, self._teller, self._escalating)
         self._regrouping = Regrouping(self._book, self._teller)
-        self._trimming = Trimming(self._book, self._teller)
+        self._trimming = Trimming(self._book, self._teller, self._escalating)
         self._book.edges.set(("again",), 0)
 
     # -- what comes in
@@ -124,7 +124,7 @@ class Desk:
         self._trimming.sent(notification, now_ms)
 
     def failed(self, notification: Notification, now_ms: int) -> None:
-        """It was given up for good; what still fires is tried again after its group's interval."""
+        """It was given up for good; what still fires is tried again, ever less often."""
         self._trimming.failed(notification, now_ms)
 
     # -- what is known
@@ -222,9 +222,9 @@ class Desk:
             elif known.end:
                 del former.told[channel]
         if was_taken_on:  # whoever took it on thinks that it is over: it is told as if it had not been
+            book.make_news(former)
             for key in list(former.groups):
                 book.leave(former, key)
-            book.make_news(former)
         begun = self._begin(former, now_ms, told, goes_on=not was_taken_on)
         return [Decision(Reason.REOPENED, alert.alert_id, note=former.id), *begun]
 

@@ -10,7 +10,8 @@ import msgspec
 
 from alerting.alert import Alert, Status
 from alerting.desk.escalation import Escalation
-from alerting.desk.routing import labels_of
+from alerting.desk.routing import Target, labels_of
+from alerting.notification import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,8 @@ class Told:
     """The escalation that told it, where its group did not."""
     reached: bool = False
     """It has been sent; as long as it has not, its end may be left out together with it."""
+    is_stale: bool = False
+    """It is to be told again: the incident was kept quiet since, or taken on and then back."""
     by_step: bool = False
     """An escalation told it, so that its group need not."""
     at: int = 0
@@ -61,6 +64,23 @@ class Told:
     """Who was mentioned then."""
     end: str = ""
     """Key of the notification of the end; empty: there is none yet."""
+
+
+@dataclass(slots=True)
+class Missed:
+    """What an escalation said and could not be delivered, to be said again."""
+
+    at: int | None
+    """When; None: as soon as the incident is no longer kept quiet."""
+    tries: int
+    """In a row that failed."""
+    policy: str
+    stage: Stage
+    step: int
+    round: int
+    target: Target
+    is_under_way: bool = False
+    """It is being said again."""
 
 
 @dataclass(slots=True)
@@ -80,6 +100,8 @@ class Incident:
     """As matchers see them."""
     groups: list[str] = field(default_factory=list)
     told: dict[str, Told] = field(default_factory=dict)
+    """By channel."""
+    missed: dict[str, Missed] = field(default_factory=dict)
     """By channel."""
     owed: list[str] = field(default_factory=list)
     """It is over: channels that are to be told so by no group."""
@@ -148,6 +170,7 @@ class Incident:
                 "alert": msgspec.to_builtins(self.alert),
                 "held": msgspec.to_builtins(self.held),
                 "told": {channel: msgspec.to_builtins(told) for channel, told in self.told.items()},
+                "missed": {channel: msgspec.to_builtins(missed) for channel, missed in self.missed.items()},
                 "escalations": {policy: run.state() for policy, run in self.escalations.items()},
             }
         )
@@ -165,6 +188,7 @@ class Incident:
             labels=labels_of(alert),
             held=msgspec.convert(state["held"], Alert | None),
             told=msgspec.convert(state["told"], dict[str, Told]),
+            missed=msgspec.convert(state["missed"], dict[str, Missed]),
             escalations={policy: Escalation.restore(run) for policy, run in state["escalations"].items()},
         )
 
@@ -173,5 +197,5 @@ _LISTS = ("aliases", "groups", "owed", "waiting")
 _PLAIN = tuple(
     field.name
     for field in fields(Incident)
-    if field.name not in {"alert", "labels", "held", "told", "escalations", *_LISTS}
+    if field.name not in {"alert", "labels", "held", "told", "missed", "escalations", *_LISTS}
 )

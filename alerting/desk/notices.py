@@ -8,6 +8,7 @@ from alerting.alert import Alert
 from alerting.desk.book import DeskBook
 from alerting.desk.decisions import Reason
 from alerting.desk.incident_record import Incident, Told
+from alerting.desk.policy import Route
 from alerting.desk.routing import Target
 from alerting.notification import Notification, Stage, key_of
 
@@ -60,7 +61,14 @@ def note_told(
     elif told.policy and route:
         told.group_key, told.route, told.policy, told.send_resolved = group_key, route, "", target.send_resolved
     told.mentions = (told.mentions if told.at == now_ms else ()) + target.mentions
-    told.by_step, told.at = bool(policy), now_ms
+    told.is_stale, told.by_step, told.at = False, bool(policy), now_ms
+
+
+def retry_after(route: Route, failures: int) -> int:
+    """How long after so many failures in a row a channel is tried again: `group_interval`, doubled each time up to
+    `repeat_interval`."""
+    longest = max(route.group_interval_ms, route.repeat_interval_ms)
+    return max(1, min(route.group_interval_ms << min(failures - 1, 30), longest))
 
 
 def labels_of_one(incident: Incident) -> dict[str, str]:

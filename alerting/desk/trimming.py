@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from alerting.alert import Alert
 from alerting.desk.book import DeskBook
 from alerting.desk.decisions import Reason
+from alerting.desk.escalating import Escalating
 from alerting.desk.incident_record import Incident
+from alerting.desk.notices import retry_after
 from alerting.desk.telling import Teller
 from alerting.notification import Notification, Stage, key_of
+
+_QUIET: Final = (Reason.SILENCED, Reason.INHIBITED, Reason.MUTED)
 
 
 class Trimming:
     """Follows notifications from the queue to the other side."""
 
-    def __init__(self, book: DeskBook, teller: Teller) -> None:
+    def __init__(self, book: DeskBook, teller: Teller, escalating: Escalating) -> None:
         self._book = book
         self._teller = teller
+        self._escalating = escalating
 
     def trim(self, notification: Notification, now_ms: int) -> tuple[Notification | None, Reason]:
         """What is left of it, and why there is less.
@@ -38,6 +44,8 @@ class Trimming:
                 if incident is not None and alert.status == "resolved":
                     self._is_out(incident, notification)
                 elif incident is not None:
+                    if obstacle in _QUIET and notification.group_key == incident.id:
+                        self._escalating.put_off(incident, notification, None)
                     self._was_not_told(incident, notification)
         if not kept:
             return None, why
@@ -49,8 +57,12 @@ class Trimming:
 
     def sent(self, notification: Notification, now_ms: int) -> None:
         """The other side has it."""
+        group = self._book.groups.get(notification.group_key)
+        if group is not None:
+            group.failures.pop(notification.first_channel, None)
         for incident in self._incidents(notification):
             if notification.stage in ("firing", "repeat", "escalation"):
+                incident.missed.pop(notification.first_channel, None)
                 for channel in notification.fallback_of:
                     told = incident.told.pop(channel, None)
                     if told is not None:  # what stood in for it hears of the end, too
@@ -64,14 +76,24 @@ class Trimming:
             self._is_out(incident, notification)
 
     def failed(self, notification: Notification, now_ms: int) -> None:
-        """It was given up, on this channel and on all that stand in for it; its group tries again later."""
-        for incident in self._incidents(notification):
-            if notification.stage in ("firing", "repeat", "escalation"):
+        """It was given up, on this channel and on all that stand in for it; what still fires is tried again later."""
+        group = self._book.groups.get(notification.group_key)
+        incidents = self._incidents(notification)
+        channel = notification.first_channel
+        if notification.stage in ("firing", "repeat", "escalation"):
+            for incident in incidents:
+                if notification.group_key == incident.id:
+                    self._escalating.missed(incident, notification, now_ms)
                 self._was_not_told(incident, notification)
-                group = self._book.groups.get(notification.group_key)
-                if group is not None and incident.is_open:
-                    interval = self._book.routes[group.route].group_interval_ms
-                    self._book.flush_at(group, now_ms + max(1, interval), at_latest=True)
+                if channel in incident.told:
+                    incident.told[channel].by_step = False
+                if group is not None and channel in group.heard:
+                    group.heard[channel].firing.discard(incident.id)
+            if group is not None and any(incident.is_open for incident in incidents):
+                group.failures[channel] = group.failures.get(channel, 0) + 1
+                again_at = now_ms + retry_after(self._book.routes[group.route], group.failures[channel])
+                self._book.flush_at(group, again_at, at_latest=True)
+        for incident in incidents:
             self._is_out(incident, notification)
 
     def _obstacle(
@@ -132,6 +154,9 @@ class Trimming:
             told = incident.told.get(channel)
             if told is None or told.at > notification.at:
                 continue
+            if told.policy:  # its step took it for known
+                begin = replace(notification, stage="firing", receiver=told.receiver, mentions=told.mentions)
+                self._escalating.put_off(incident, begin, now_ms)
             del incident.told[channel]
             for group in [self._book.groups[key] for key in incident.groups]:
                 heard = group.heard.get(channel)
