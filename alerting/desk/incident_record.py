@@ -19,6 +19,8 @@ class IncidentView:
     """An incident as people see it; times are the desk's clock."""
 
     alert: Alert
+    aliases: tuple[str, ...]
+    """Ids that it had before, and that people may have read in messages."""
     status: Status
     opened_at: int
     silenced_by: str
@@ -144,6 +146,7 @@ class Incident:
         due = [run.next_due for run in self.escalations.values() if run.next_due is not None]
         return IncidentView(
             alert=self.alert,
+            aliases=tuple(self.aliases),
             status=self.alert.status,
             opened_at=self.opened_at,
             silenced_by=self.silenced_by,
