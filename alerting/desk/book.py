@@ -11,7 +11,7 @@ from alerting.desk.flapping import FlapWatch
 from alerting.desk.grouping import Group, group_key, group_labels
 from alerting.desk.incident_record import Incident
 from alerting.desk.inhibition import Inhibition
-from alerting.desk.policy import AlertingPolicy, Route
+from alerting.desk.policy import MOST_BEGINS, AlertingPolicy, Route
 from alerting.desk.routing import all_routes, labels_of, muted_by, routes_of
 from alerting.desk.silences import Silence
 from alerting.desk.timers import Timers
@@ -20,8 +20,6 @@ from tables.errors import ConfigError, StoreError
 
 _STATE_VERSION: Final = 2
 _ALIASES: Final = 8
-_BEGINS: Final = 1_000
-"""Remembered for each escalation policy."""
 
 
 class DeskBook:
@@ -211,7 +209,7 @@ class DeskBook:
 
     def began(self, policy: str, now_ms: int) -> None:
         """An incident begins under this escalation policy."""
-        self.begun[policy] = [*self.begun.get(policy, ()), now_ms][-_BEGINS:]
+        self.begun[policy] = [*self.begun.get(policy, ()), now_ms][-MOST_BEGINS:]
 
     def set_policy(self, policy: AlertingPolicy) -> None:
         """Other rules; the caller puts the incidents into their groups anew."""

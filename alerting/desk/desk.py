@@ -239,7 +239,7 @@ class Desk:
                 join = self._regrouping.join if goes_on else book.join
                 join(incident, route, now_ms)
             if route.escalation and route.escalation not in incident.escalations:
-                self._escalating.begin(incident, route.escalation, now_ms)
+                self._escalating.begin(incident, route.escalation, now_ms, is_new=not told)
         if not any(route.notify or route.escalation for route in routes):
             decisions.append(Decision(Reason.RECORDED_ONLY, incident.alert.alert_id))
         if len(book.incidents) > book.limit:

@@ -18,12 +18,12 @@ class Escalating:
     def __init__(self, book: DeskBook) -> None:
         self._book = book
 
-    def begin(self, incident: Incident, name: str, now_ms: int) -> None:
-        """Start a policy, as it is now."""
+    def begin(self, incident: Incident, name: str, now_ms: int, *, is_new: bool = True) -> None:
+        """Start a policy, as it is now; `is_new`: to be counted among the incidents that begin now."""
         policies = self._book.policy.escalations
         policy = policies[name]
         incident.escalations[name] = Escalation.begin(policy, policies, now_ms)
-        for one in chain_of(policy, policies):
+        for one in chain_of(policy, policies) if is_new else ():
             self._book.began(one.name, now_ms)
 
     def stop(self, incident: Incident) -> None:

@@ -44,15 +44,15 @@ class Teller:
             return [Decision(Reason.MUTED, members[0].alert.alert_id, note=group.muted)]
         route = book.routes[group.route]
         targets: dict[str, Target] = {}
-        wanted: dict[str, list[Incident]] = {}
+        wanted: dict[str, list[tuple[Incident, Target]]] = {}
         decisions: list[Decision] = []
         unheard = False
         for incident in members:
             if incident.is_loud:
                 found = targets_of(book.policy, route.notify, incident.alert, now_ms)
                 for channel, target in found.items():
-                    targets.setdefault(channel, target)
-                    wanted.setdefault(channel, []).append(incident)
+                    targets[channel] = target.beside(targets.get(channel))
+                    wanted.setdefault(channel, []).append((incident, target))
                 if not found:
                     decisions.append(Decision(Reason.NOBODY, incident.alert.alert_id, note=", ".join(route.notify)))
                     unheard = True
@@ -76,12 +76,13 @@ class Teller:
         group: Group,
         channel: str,
         targets: Mapping[str, Target],
-        loud: Sequence[Incident],
+        wanted: Sequence[tuple[Incident, Target]],
         over: Sequence[Incident],
         now_ms: int,
         cause: Reason | None,
     ) -> Decision | None:
         book = self._book
+        loud = [incident for incident, _ in wanted]
         heard = group.heard.get(channel)
         by_step = {incident.id for incident in loud if (told := incident.told.get(channel)) and told.by_step}
         known = by_step | (heard.firing if heard else set())
@@ -111,8 +112,8 @@ class Teller:
             return None
         stage = _STAGES[reason]
         why = reason if cause is None else Reason.RESOLVED_WHILE_MUTED if stage == "resolved" else cause
-        for incident in loud:
-            note_told(incident, channel, target, group.key, now_ms, route=group.route)
+        for incident, own in wanted:
+            note_told(incident, channel, own, group.key, now_ms, route=group.route)
         note = make_notice(book, channel, target, stage, alerts, group.key, group.labels, now_ms, why, round_=rounds)
         for incident in ended:
             incident.told[channel].end = note.key

@@ -877,6 +877,27 @@ def test_a_receiver_of_one_person_mentions_them() -> None:
     assert world.queue[0].mentions == ("bob",)
 
 
+def two_owners(**of_alice: Any) -> World:
+    """Whose alerts come to one channel."""
+    receivers = {
+        "alice": Receiver(name="alice", channels=("chat",), mention="alice", **of_alice),
+        "bob": Receiver(name="bob", channels=("chat",), mention="bob"),
+    }
+    world = World(a_policy(a_route(notify=("owner",)), receivers=receivers))
+    world.hear(fires("a", related={"owner": "alice"}), fires("b", related={"owner": "bob"}))
+    return world.at(MINUTE)
+
+
+def test_all_whose_alerts_a_group_tells_are_mentioned() -> None:
+    assert two_owners().queue[0].mentions == ("alice", "bob")
+
+
+def test_who_wants_no_ends_does_not_decide_for_others() -> None:
+    world = two_owners(send_resolved=False)
+    world.hear(over(A), over(B))
+    assert world.at(HOUR).said() == ["0:10 chat firing a b", "5:10 chat resolved -b"]
+
+
 def test_routes_that_go_on_tell_on_their_own() -> None:
     world = World(
         a_policy(

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from alerting.desk.policy import AlertingPolicy, EscalationPolicy, Receiver, Step, matching
+from alerting.desk.policy import MOST_BEGINS, AlertingPolicy, EscalationPolicy, Receiver, Step, matching
 from alerting.desk.rotations import Rotation
 from tests.alerting.desk.desk_world import (
     HOUR,
@@ -177,3 +177,20 @@ def test_nobody_is_looked_for_outside_of_the_hours_of_a_step() -> None:
     world = stepping(notify("oncall:ops", only_in="work"), rotations={"ops": rotation}, calendars=work)
     world.hear(OWNED)
     assert world.at(2 * HOUR).said() == []
+
+
+# -- only if many begin
+
+
+def test_what_a_rebuild_reads_does_not_begin_now() -> None:
+    world = stepping(notify("operations", only_if_count=3, only_if_within_ms=10 * MINUTE))
+    for number in range(5):
+        former = fires(f"b{number}", fingerprint=str(number))
+        world.hear(former, over(former), told=True)
+    assert world.hear(OWNED) == ["opened", "escalation_skipped"]
+
+
+def test_as_many_begins_are_counted_as_a_step_may_ask_for() -> None:
+    world = stepping(notify("operations", only_if_count=MOST_BEGINS, only_if_within_ms=HOUR))
+    world.hear(*(fires(f"b{number}", fingerprint=str(number)) for number in range(MOST_BEGINS)))
+    assert world.said() == [f"0:00 pager firing b{MOST_BEGINS - 1}"]
