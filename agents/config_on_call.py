@@ -21,7 +21,7 @@ from alerting.desk.calendars import (
     parse_years,
 )
 from alerting.desk.escalation import MOST_REPEATS, chain_of
-from alerting.desk.policy import HOUR_MS, ON_CALL, OWNER, EscalationPolicy, Receiver, Step
+from alerting.desk.policy import HOUR_MS, MOST_BEGINS, ON_CALL, OWNER, EscalationPolicy, Receiver, Step
 from alerting.desk.rotations import Override, Rotation, parse_every
 from alerting.rules.expressions import did_you_mean
 from tables.errors import ConfigError
@@ -185,7 +185,7 @@ def _read_step(
     only_in = section.take("only_in", values.text, "")
     check_names(section, "only_in", [only_in] if only_in else [], calendars, "calendar")
     condition = section.section("only_if")
-    count = condition.take("incidents", values.integer(2, 10_000), 0)
+    count = condition.take("incidents", values.integer(2, MOST_BEGINS), 0)
     within_ms = condition.take("within", values.duration_between(1_000, DAY_MS), 0)
     if "only_if" in section and not {"incidents", "within"} <= condition.keys():
         section.mistake("only_if", "expected incidents and within, such as {incidents: 3, within: 10m}")

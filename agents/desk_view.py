@@ -39,8 +39,8 @@ class DeskView:
         return sorted(found, key=lambda each: (-each.alert.fired_at, each.alert.alert_id))
 
     async def incident(self, alert_id: str) -> IncidentView | None:
-        """One of them. Raises StoreError, BrokerUnavailable."""
-        return next((each for each in await self.incidents() if each.alert.alert_id == alert_id), None)
+        """One of them, by any id that it has had. Raises StoreError, BrokerUnavailable."""
+        return next((each for each in await self.incidents() if alert_id in (each.alert.alert_id, *each.aliases)), None)
 
     async def silences(self) -> list[Silence]:
         """Every silence that is not over, the one that ends first first. Raises StoreError, BrokerUnavailable."""

@@ -57,6 +57,11 @@ class Notification:
     def alert_ids(self) -> tuple[str, ...]:
         return tuple(alert.alert_id for alert in self.alerts)
 
+    @property
+    def first_channel(self) -> str:
+        """The one that it was meant for."""
+        return (*self.fallback_of, self.channel)[0]
+
     def on(self, channel: str) -> Notification:
         """The same for a channel that stands in for its own."""
         return replace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from alerting.alert import SEVERITIES, Alert
@@ -11,17 +11,15 @@ from alerting.desk.flapping import FlapWatch
 from alerting.desk.grouping import Group, group_key, group_labels
 from alerting.desk.incident_record import Incident
 from alerting.desk.inhibition import Inhibition
-from alerting.desk.policy import AlertingPolicy, Route
+from alerting.desk.policy import MOST_BEGINS, AlertingPolicy, Route
 from alerting.desk.routing import all_routes, labels_of, muted_by, routes_of
 from alerting.desk.silences import Silence
 from alerting.desk.timers import Timers
 from alerting.notification import key_of
 from tables.errors import ConfigError, StoreError
 
-_STATE_VERSION: Final = 1
+_STATE_VERSION: Final = 2
 _ALIASES: Final = 8
-_BEGINS: Final = 1_000
-"""Remembered for each escalation policy."""
 
 
 class DeskBook:
@@ -169,6 +167,14 @@ class DeskBook:
             del self.groups[key]
             self.timers.set(("flush", key), None)
 
+    def make_news(self, incident: Incident) -> None:
+        """It is to be told as if it had not been yet."""
+        for key in incident.groups:
+            for heard in self.groups[key].heard.values():
+                heard.firing.discard(incident.id)
+        for told in incident.told.values():
+            told.is_stale, told.by_step = True, False
+
     def flush_at(self, group: Group, at_ms: int | None, *, at_latest: bool = False) -> None:
         """Look at the group then; `at_latest`: or sooner, if that is what was planned."""
         if at_latest and at_ms is not None and group.flush_at is not None:
@@ -180,6 +186,20 @@ class DeskBook:
         """The routes that take it."""
         return routes_of(self.policy.route, incident.labels)
 
+    def is_muted(self, incident: Incident, now_ms: int, *, route: str = "", policies: Collection[str] = ()) -> bool:
+        """Whether calendars keep the incident quiet: on all of its routes, or on those of them that have this name or
+        ask for one of these escalation policies, if any do.
+
+        What counts are the routes that it has now, since a name is a position: after a reload another one may have it.
+        """
+        meant = self.routes_meant(incident, route=route, policies=policies)
+        return bool(meant) and all(muted_by(self.policy, one, now_ms) for one in meant)
+
+    def routes_meant(self, incident: Incident, *, route: str = "", policies: Collection[str] = ()) -> list[Route]:
+        """Those of its routes that have this name or ask for one of these escalation policies; all where none does."""
+        routes = self.routes_for(incident)
+        return [one for one in routes if one.name == route or one.escalation in policies] or routes
+
     # -- the rest
 
     def ordinal(self, now_ms: int) -> int:
@@ -189,7 +209,7 @@ class DeskBook:
 
     def began(self, policy: str, now_ms: int) -> None:
         """An incident begins under this escalation policy."""
-        self.begun[policy] = [*self.begun.get(policy, ()), now_ms][-_BEGINS:]
+        self.begun[policy] = [*self.begun.get(policy, ()), now_ms][-MOST_BEGINS:]
 
     def set_policy(self, policy: AlertingPolicy) -> None:
         """Other rules; the caller puts the incidents into their groups anew."""

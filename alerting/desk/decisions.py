@@ -17,7 +17,8 @@ class Reason(StrEnum):
     duplicate: the desk knew it already.
     out_of_order: it says that an incident fires, or is acknowledged, that is over.
     superseded: another incident of the same condition while the former is open; they are one conversation.
-    reopened: the condition is back before anybody was told that it was over; the conversation goes on.
+    reopened: the condition is back before all were told that it was over. The conversation goes on, and an end
+    that was not sent yet is not.
     never_opened: the end of an incident whose begin the desk has not seen.
     resolved: the incident is over.
     flapping_held: the condition comes and goes; it is held open until it has been quiet.
@@ -47,8 +48,8 @@ class Reason(StrEnum):
     silence_set, silence_unknown, too_many_silences: of a silence itself.
 
     Escalation:
-    escalated: a step of the policy that notifies; the first one.
-    not_acknowledged: a later one.
+    escalated: a step of the policy that notifies, before its first wait.
+    not_acknowledged: one after it.
     escalation_skipped: a step that is due is left out; the note says why.
 
     Of a notification about to be sent:

@@ -14,8 +14,10 @@ from typing import Any, Final
 from alerting.alert import Alert
 from alerting.desk.book import DeskBook
 from alerting.desk.decisions import Decision, Reason
+from alerting.desk.escalating import Escalating
 from alerting.desk.grouping import Heard
-from alerting.desk.incident_record import Incident, IncidentView, Told
+from alerting.desk.incident_record import Incident, IncidentView
+from alerting.desk.notices import note_told
 from alerting.desk.policy import AlertingPolicy
 from alerting.desk.regrouping import Regrouping
 from alerting.desk.routing import targets_of
@@ -42,9 +44,10 @@ class Desk:
         """At most `limit` incidents are remembered. Raises ConfigError where that is below 1."""
         self._book = DeskBook(policy, limit)
         self._teller = Teller(self._book)
-        self._suppression = Suppression(self._book, self._teller)
+        self._escalating = Escalating(self._book)
+        self._suppression = Suppression(self._book, self._teller, self._escalating)
         self._regrouping = Regrouping(self._book, self._teller)
-        self._trimming = Trimming(self._book, self._teller)
+        self._trimming = Trimming(self._book, self._teller, self._escalating)
         self._book.edges.set(("again",), 0)
 
     # -- what comes in
@@ -121,7 +124,7 @@ class Desk:
         self._trimming.sent(notification, now_ms)
 
     def failed(self, notification: Notification, now_ms: int) -> None:
-        """It was given up for good; what still fires is tried again after its group's interval."""
+        """It was given up for good; what still fires is tried again, ever less often."""
         self._trimming.failed(notification, now_ms)
 
     # -- what is known
@@ -159,7 +162,7 @@ class Desk:
             if incident.held is not None:
                 until = book.flaps.held_until(incident.alert.fingerprint, now_ms)
                 book.timers.set(("held", incident.id), until or now_ms)
-            self._teller.arm_steps(incident)
+            self._escalating.arm(incident)
         for group in book.groups.values():
             book.timers.set(("flush", group.key), group.flush_at)
         for silence_id in book.silences:
@@ -184,10 +187,8 @@ class Desk:
         former = book.find_condition(alert.fingerprint)
         if former is not None and former.is_open:
             return self._supersede(former, alert, now_ms)
-        if former is not None and (former.groups or former.owed):
-            if former.acked_at is None:
-                return self._reopen(former, alert, now_ms, told)
-            book.forget(former)  # it is the new one that people have to look at
+        if former is not None and (former.groups or former.owed or former.waiting):
+            return self._reopen(former, alert, now_ms, told)
         incident = book.open(alert, now_ms)
         return [Decision(Reason.OPENED, alert.alert_id), *self._begin(incident, now_ms, told)]
 
@@ -210,12 +211,24 @@ class Desk:
 
     def _reopen(self, former: Incident, alert: Alert, now_ms: int, told: bool) -> list[Decision]:
         book = self._book
+        was_taken_on = former.acked_at is not None
         former.closed_at, former.owed = None, []
+        former.acked_at, former.acked_by, former.comment = None, "", ""
         book.timers.set(("kept", former.id), None)
         book.follow(former, alert)
-        return [Decision(Reason.REOPENED, alert.alert_id, note=former.id), *self._begin(former, now_ms, told)]
+        for channel, known in list(former.told.items()):
+            if known.end in former.waiting:
+                known.end = ""  # it is not sent any more: see Trimming
+            elif known.end:
+                del former.told[channel]
+        if was_taken_on:  # whoever took it on thinks that it is over: it is told as if it had not been
+            book.make_news(former)
+            for key in list(former.groups):
+                book.leave(former, key)
+        begun = self._begin(former, now_ms, told, goes_on=not was_taken_on)
+        return [Decision(Reason.REOPENED, alert.alert_id, note=former.id), *begun]
 
-    def _begin(self, incident: Incident, now_ms: int, told: bool) -> list[Decision]:
+    def _begin(self, incident: Incident, now_ms: int, told: bool, *, goes_on: bool = False) -> list[Decision]:
         book = self._book
         book.heard(incident, now_ms)
         affected = book.add_to_inhibition(incident)
@@ -223,9 +236,10 @@ class Desk:
         routes = book.routes_for(incident)
         for route in routes:
             if route.notify:
-                book.join(incident, route, now_ms)
-            if route.escalation:
-                self._teller.begin_escalation(incident, route, now_ms)
+                join = self._regrouping.join if goes_on else book.join
+                join(incident, route, now_ms)
+            if route.escalation and route.escalation not in incident.escalations:
+                self._escalating.begin(incident, route.escalation, now_ms, is_new=not told)
         if not any(route.notify or route.escalation for route in routes):
             decisions.append(Decision(Reason.RECORDED_ONLY, incident.alert.alert_id))
         if len(book.incidents) > book.limit:
@@ -238,7 +252,7 @@ class Desk:
         if told:
             self._mark_told(incident, now_ms)
             return decisions
-        return decisions + self._announce(incident, now_ms) + self._teller.step(incident, now_ms)
+        return decisions + self._announce(incident, now_ms) + self._escalating.step(incident, now_ms)
 
     def _announce(self, incident: Incident, now_ms: int) -> list[Decision]:
         """Let its groups tell of it, now or in a while; what is quiet now is told when that ends."""
@@ -258,12 +272,11 @@ class Desk:
         for group in [book.groups[key] for key in incident.groups]:
             route = book.routes[group.route]
             for channel, target in targets_of(book.policy, route.notify, incident.alert, now_ms).items():
-                incident.told[channel] = Told(
-                    target.receiver, target.send_resolved, group.key, route.name, reached=True
-                )
+                note_told(incident, channel, target, group.key, now_ms, route=route.name)
+                incident.told[channel].reached = True
                 group.heard.setdefault(channel, Heard(target.receiver, now_ms)).firing.add(incident.id)
             book.flush_at(group, now_ms + route.repeat_interval_ms, at_latest=True)
-        self._teller.skip_to(incident, now_ms)
+        self._escalating.skip_to(incident, now_ms)
 
     # -- acknowledged, over
 
@@ -287,7 +300,7 @@ class Desk:
         incident.acked_at, incident.acked_by, incident.comment = at_ms, by, comment
         noted = {"acknowledged_by": by, "acknowledged_at": at_ms, "acknowledged_comment": comment}
         incident.alert = replace(incident.alert, status="acknowledged", related={**incident.alert.related, **noted})
-        self._teller.stop_escalations(incident)
+        self._escalating.stop(incident)
 
     def _is_over(self, alert: Alert, now_ms: int, told: bool) -> list[Decision]:
         book = self._book
@@ -316,7 +329,7 @@ class Desk:
         incident.inhibited_by = ""
         book.remember_closed(alert.alert_id)
         book.rank(incident)
-        self._teller.stop_escalations(incident)
+        self._escalating.stop(incident)
         for name in ("stale", "held"):
             book.timers.set((name, incident.id), None)
         book.timers.set(("kept", incident.id), now_ms + _KEPT_MS)
@@ -346,7 +359,7 @@ class Desk:
             case ("flush", key):
                 return self._teller.flush(book.groups[key], now_ms)
             case ("step", id_):
-                return self._teller.step(book.incidents[id_], now_ms)
+                return self._escalating.step(book.incidents[id_], now_ms)
             case ("held", id_):
                 incident = book.incidents[id_]
                 end = incident.held or incident.alert

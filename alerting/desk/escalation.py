@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
@@ -16,7 +16,7 @@ MOST_REPEATS: Final = 5
 MOST_POLICIES: Final = 10
 """That one incident may go through by `next`."""
 
-_STATE: Final = 1
+_STATE: Final = 2
 
 
 class StepReason(StrEnum):
@@ -39,8 +39,8 @@ class StepDue:
     """Its number in the policy, from 1."""
     round: int
     """How often the policy has begun, from 1."""
-    ordinal: int
-    """Counts what was handed out for the incident, from 1: no other has this one."""
+    waited: bool
+    """Whether somebody has had time to answer: a wait lies before it."""
     notify: tuple[str, ...]
     """Receivers, `owner` and `oncall:ROTATION`, to be looked up now; empty for a step that tells nobody."""
 
@@ -59,6 +59,15 @@ class Surroundings:
     """How many incidents began under a policy within so many milliseconds up to now, this one included."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """A step that found nobody."""
+
+    round: int
+    waited: bool
+    at: int
+
+
 class Escalation:
     """The run of a policy as it was when the incident began: what is changed in the file later does not touch it.
 
@@ -72,8 +81,11 @@ class Escalation:
         self._policy = policy
         self._index = 0
         self._round = 1
-        self._ordinal = 0
         self._due_at = now
+        self._waited = False
+        self._reached = False
+        self._left_out = False
+        self._again: dict[tuple[str, int], _Again] = {}
 
     @classmethod
     def begin(cls, policy: EscalationPolicy, policies: Mapping[str, EscalationPolicy], now: int) -> Escalation:
@@ -101,23 +113,54 @@ class Escalation:
     @property
     def next_due(self) -> int | None:
         """When there is something to do; None: it has come to its end."""
-        return self._due_at if self._index < len(self._steps) else None
+        due = [self._due_at] if self._index < len(self._steps) else []
+        return min([*due, *(again.at for again in self._again.values())], default=None)
+
+    # -- what became of a step
+
+    def was_told(self) -> None:
+        """A step has reached somebody."""
+        self._reached, self._left_out = True, False
+
+    def was_left_out(self) -> None:
+        """A step found the incident kept quiet."""
+        self._left_out = True
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether it has found the incident kept quiet since it last reached somebody."""
+        return self._left_out
+
+    def found_nobody(self, due: StepDue, again_at: int) -> None:
+        """A step had nobody to tell: it is handed out again then, while the others go on."""
+        self._again[due.policy, due.step] = _Again(due.round, due.waited, again_at)
+
+    def resume(self, now: int) -> bool:
+        """The incident is no longer kept quiet. Where that was so until the last step, or nobody was reached before, it
+        begins anew, and returns True."""
+        was_left_out, self._left_out = self._left_out, False
+        if not was_left_out or (self._reached and self.next_due is not None):
+            return False
+        self._policy, self._index, self._round, self._due_at = next(iter(self._snapshot)), 0, 1, now
+        self._waited, self._again = False, {}
+        return True
+
+    # -- time
 
     def advance(self, now: int, around: Surroundings) -> list[StepDue]:
         """Every step that has come due, and those that were left out, in order."""
-        found: list[StepDue] = []
+        found = self._advance_again(now, around)
         while self._index < len(self._steps) and self._due_at <= now:
             step = self._steps[self._index]
-            reason = self._reason(step, now, around)
+            reason = self._reason(self._policy, step, now, around)
             if reason is not StepReason.DUE or step.do == "notify":
-                self._ordinal += 1
                 found.append(
                     StepDue(
                         reason=reason,
                         policy=self._policy,
                         step=self.step,
                         round=self._round,
-                        ordinal=self._ordinal,
+                        waited=self._waited,
                         notify=step.notify,
                     )
                 )
@@ -134,8 +177,11 @@ class Escalation:
             "policies": {name: [_plain(step) for step in policy.steps] for name, policy in self._snapshot.items()},
             "index": self._index,
             "round": self._round,
-            "ordinal": self._ordinal,
             "due_at": self._due_at,
+            "waited": self._waited,
+            "reached": self._reached,
+            "left_out": self._left_out,
+            "again": [[*place, *astuple(again)] for place, again in self._again.items()],
         }
 
     @classmethod
@@ -149,26 +195,46 @@ class Escalation:
         }
         escalation = cls(state["policy"], snapshot, state["due_at"])
         escalation._index, escalation._round = state["index"], state["round"]
-        escalation._ordinal = state["ordinal"]
+        escalation._waited, escalation._reached = state["waited"], state["reached"]
+        escalation._left_out = state["left_out"]
+        escalation._again = {(name, step): _Again(*again) for name, step, *again in state["again"]}
         return escalation
 
     @property
     def _steps(self) -> tuple[Step, ...]:
         return self._snapshot[self._policy].steps
 
-    def _reason(self, step: Step, now: int, around: Surroundings) -> StepReason:
+    def _advance_again(self, now: int, around: Surroundings) -> list[StepDue]:
+        found = []
+        for (name, number), again in list(self._again.items()):
+            if again.at <= now:
+                del self._again[name, number]
+                step = self._snapshot[name].steps[number - 1]
+                found.append(
+                    StepDue(
+                        reason=self._reason(name, step, now, around),
+                        policy=name,
+                        step=number,
+                        round=again.round,
+                        waited=again.waited,
+                        notify=step.notify,
+                    )
+                )
+        return found
+
+    def _reason(self, policy: str, step: Step, now: int, around: Surroundings) -> StepReason:
         # A calendar that is no longer in the file keeps nobody from being told.
         calendar = around.calendars.get(step.only_in)
         if calendar is not None and not calendar.covers(now):
             return StepReason.OUTSIDE_HOURS
-        if step.only_if_count and around.count(self._policy, step.only_if_within_ms) < step.only_if_count:
+        if step.only_if_count and around.count(policy, step.only_if_within_ms) < step.only_if_count:
             return StepReason.TOO_FEW
         return StepReason.DUE
 
     def _follow(self, step: Step, now: int) -> None:
         if step.do == "wait":
             since = self._due_at if 2 * (now - self._due_at) <= step.wait_ms else now
-            self._due_at = since + step.wait_ms
+            self._due_at, self._waited = since + step.wait_ms, True
         elif step.do == "repeat" and self._round <= step.repeat:
             self._index, self._round = 0, self._round + 1
         elif step.do == "next":

@@ -55,6 +55,8 @@ class Group:
     told_at: int | None = None
     """When something was said of it last."""
     flush_at: int | None = None
+    failures: dict[str, int] = field(default_factory=dict)
+    """By channel: how many messages in a row could not be delivered."""
     muted: str = ""
     """The calendar that keeps it quiet, as far as is known."""
 
@@ -69,18 +71,20 @@ class Group:
     def state(self) -> list[Any]:
         """Plain data."""
         heard = [[channel, h.receiver, h.at, sorted(h.firing), h.rounds] for channel, h in self.heard.items()]
-        return [self.key, self.route, self.labels, list(self.members), heard, self.told_at, self.flush_at, self.muted]
+        times = [self.told_at, self.flush_at]
+        return [self.key, self.route, self.labels, list(self.members), heard, dict(self.failures), *times, self.muted]
 
     @classmethod
     def restore(cls, state: list[Any]) -> Group:
         """The reverse."""
-        key, route, labels, members, heard, told_at, flush_at, muted = state
+        key, route, labels, members, heard, failures, told_at, flush_at, muted = state
         return cls(
             key=key,
             route=route,
             labels=dict(labels),
             members=dict.fromkeys(members),
             heard={channel: Heard(who, at, set(firing), rounds) for channel, who, at, firing, rounds in heard},
+            failures=dict(failures),
             told_at=told_at,
             flush_at=flush_at,
             muted=muted,

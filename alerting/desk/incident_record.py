@@ -10,7 +10,8 @@ import msgspec
 
 from alerting.alert import Alert, Status
 from alerting.desk.escalation import Escalation
-from alerting.desk.routing import labels_of
+from alerting.desk.routing import Target, labels_of
+from alerting.notification import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,8 @@ class IncidentView:
     """An incident as people see it; times are the desk's clock."""
 
     alert: Alert
+    aliases: tuple[str, ...]
+    """Ids that it had before, and that people may have read in messages."""
     status: Status
     opened_at: int
     silenced_by: str
@@ -47,11 +50,39 @@ class Told:
     receiver: str
     send_resolved: bool
     group_key: str
-    route: str
+    route: str = ""
+    """Of the group that told it; empty: an escalation did, or its group is no more since the routes are other ones."""
+    policy: str = ""
+    """The escalation that told it, where its group did not."""
     reached: bool = False
     """It has been sent; as long as it has not, its end may be left out together with it."""
+    is_stale: bool = False
+    """It is to be told again: the incident was kept quiet since, or taken on and then back."""
     by_step: bool = False
-    """An escalation told it, not its group."""
+    """An escalation told it, so that its group need not."""
+    at: int = 0
+    """When this was decided, the last time."""
+    mentions: tuple[str, ...] = ()
+    """Who was mentioned then."""
+    end: str = ""
+    """Key of the notification of the end; empty: there is none yet."""
+
+
+@dataclass(slots=True)
+class Missed:
+    """What an escalation said and could not be delivered, to be said again."""
+
+    at: int | None
+    """When; None: as soon as the incident is no longer kept quiet."""
+    tries: int
+    """In a row that failed."""
+    policy: str
+    stage: Stage
+    step: int
+    round: int
+    target: Target
+    is_under_way: bool = False
+    """It is being said again."""
 
 
 @dataclass(slots=True)
@@ -72,6 +103,8 @@ class Incident:
     groups: list[str] = field(default_factory=list)
     told: dict[str, Told] = field(default_factory=dict)
     """By channel."""
+    missed: dict[str, Missed] = field(default_factory=dict)
+    """By channel."""
     owed: list[str] = field(default_factory=list)
     """It is over: channels that are to be told so by no group."""
     waiting: list[str] = field(default_factory=list)
@@ -85,7 +118,7 @@ class Incident:
     silenced_by: str = ""
     inhibited_by: str = ""
     escalations: dict[str, Escalation] = field(default_factory=dict)
-    """By the name of the route that asked for it."""
+    """By the name of the policy that it began with."""
 
     @property
     def is_open(self) -> bool:
@@ -98,6 +131,11 @@ class Incident:
         return self.is_open and self.acked_at is None and not self.is_hushed
 
     @property
+    def listeners(self) -> dict[str, Told]:
+        """Channels that take it to be firing, or are about to, and are not to hear of its end yet."""
+        return {channel: told for channel, told in self.told.items() if not told.end}
+
+    @property
     def is_hushed(self) -> bool:
         """A silence or another incident keeps it quiet."""
         return bool(self.silenced_by or self.inhibited_by)
@@ -108,6 +146,7 @@ class Incident:
         due = [run.next_due for run in self.escalations.values() if run.next_due is not None]
         return IncidentView(
             alert=self.alert,
+            aliases=tuple(self.aliases),
             status=self.alert.status,
             opened_at=self.opened_at,
             silenced_by=self.silenced_by,
@@ -134,7 +173,8 @@ class Incident:
                 "alert": msgspec.to_builtins(self.alert),
                 "held": msgspec.to_builtins(self.held),
                 "told": {channel: msgspec.to_builtins(told) for channel, told in self.told.items()},
-                "escalations": {route: run.state() for route, run in self.escalations.items()},
+                "missed": {channel: msgspec.to_builtins(missed) for channel, missed in self.missed.items()},
+                "escalations": {policy: run.state() for policy, run in self.escalations.items()},
             }
         )
 
@@ -151,7 +191,8 @@ class Incident:
             labels=labels_of(alert),
             held=msgspec.convert(state["held"], Alert | None),
             told=msgspec.convert(state["told"], dict[str, Told]),
-            escalations={route: Escalation.restore(run) for route, run in state["escalations"].items()},
+            missed=msgspec.convert(state["missed"], dict[str, Missed]),
+            escalations={policy: Escalation.restore(run) for policy, run in state["escalations"].items()},
         )
 
 
@@ -159,5 +200,5 @@ _LISTS = ("aliases", "groups", "owed", "waiting")
 _PLAIN = tuple(
     field.name
     for field in fields(Incident)
-    if field.name not in {"alert", "labels", "held", "told", "escalations", *_LISTS}
+    if field.name not in {"alert", "labels", "held", "told", "missed", "escalations", *_LISTS}
 )

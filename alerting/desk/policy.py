@@ -20,6 +20,9 @@ OWNER: Final = "owner"
 ON_CALL: Final = "oncall:"
 """Before the name of a rotation: stands for whoever is on call."""
 
+MOST_BEGINS: Final = 1_000
+"""Of incidents, that are remembered for each escalation policy."""
+
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 60 * MINUTE_MS
 

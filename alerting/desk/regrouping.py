@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from alerting.desk.book import DeskBook
-from alerting.desk.grouping import Heard, group_key, group_labels
-from alerting.desk.incident_record import Incident
+from alerting.desk.grouping import Group, Heard, group_key, group_labels
+from alerting.desk.incident_record import Incident, Told
 from alerting.desk.policy import Route
 from alerting.desk.routing import targets_of
 from alerting.desk.telling import Teller
@@ -28,24 +28,37 @@ class Regrouping:
                 for route in self._book.routes_for(incident)
                 if route.notify
             }
+            for told in incident.told.values():
+                told.route = ""  # until it joins
             # Joined first: a group that loses its last member is forgotten.
             for route in wanted.values():
-                self._join(incident, route, now_ms)
+                if incident.is_open or self._knowing(incident, route, now_ms):
+                    self._move_to(incident, route, now_ms)
             for key in [key for key in incident.groups if key not in wanted]:
                 self._book.leave(incident, key)
             if not incident.is_open:
                 self._teller.owe(incident)
                 self._teller.forget_if_done(incident)
 
-    def _join(self, incident: Incident, route: Route, now_ms: int) -> None:
-        book = self._book
-        group = book.join(incident, route, now_ms)
-        targets = targets_of(book.policy, route.notify, incident.alert, now_ms)
-        for channel in targets.keys() & incident.told.keys():
-            told = incident.told[channel]
+    def join(self, incident: Incident, route: Route, now_ms: int) -> Group:
+        """Put it into its group under this route, which takes note of who has been told of it."""
+        group = self._book.join(incident, route, now_ms)
+        for channel, told in self._knowing(incident, route, now_ms).items():
             group.heard.setdefault(channel, Heard(told.receiver, now_ms)).firing.add(incident.id)
-            if not told.by_step:
+            if not told.policy:
                 told.group_key, told.route = group.key, route.name
+        return group
+
+    def _knowing(self, incident: Incident, route: Route, now_ms: int) -> dict[str, Told]:
+        """Those of the route's channels that take it to be firing."""
+        targets = targets_of(self._book.policy, route.notify, incident.alert, now_ms)
+        listeners = incident.listeners
+        return {channel: listeners[channel] for channel in targets if channel in listeners}
+
+    def _move_to(self, incident: Incident, route: Route, now_ms: int) -> None:
+        book = self._book
+        group = self.join(incident, route, now_ms)
+        targets = targets_of(book.policy, route.notify, incident.alert, now_ms)
         is_news = incident.is_loud and bool(targets.keys() - incident.told.keys())
         if is_news or not (incident.is_open or incident.is_hushed):
             book.flush_at(group, group.change_due(route, now_ms), at_latest=True)

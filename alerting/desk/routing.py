@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from alerting.alert import Alert
 from alerting.desk.matchers import match_all
@@ -17,6 +17,16 @@ class Target:
     receiver: str
     send_resolved: bool
     mentions: tuple[str, ...] = ()
+
+    def beside(self, other: Target | None) -> Target:
+        """For both on one channel; the other one comes first."""
+        if other is None:
+            return self
+        return Target(
+            other.receiver,
+            other.send_resolved or self.send_resolved,
+            tuple(dict.fromkeys(other.mentions + self.mentions)),
+        )
 
 
 def labels_of(alert: Alert) -> dict[str, str]:
@@ -68,15 +78,8 @@ def targets_of(policy: AlertingPolicy, names: Iterable[str], alert: Alert, now_m
             continue
         mentions = (receiver.mention,) if receiver.mention else ()
         for channel in receiver.channels:
-            former = targets.get(channel)
-            if former is None:
-                targets[channel] = Target(receiver.name, receiver.send_resolved, mentions)
-            else:
-                targets[channel] = replace(
-                    former,
-                    send_resolved=former.send_resolved or receiver.send_resolved,
-                    mentions=tuple(dict.fromkeys(former.mentions + mentions)),
-                )
+            target = Target(receiver.name, receiver.send_resolved, mentions)
+            targets[channel] = target.beside(targets.get(channel))
     return targets
 
 

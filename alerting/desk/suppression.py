@@ -7,6 +7,7 @@ from typing import Final
 
 from alerting.desk.book import DeskBook
 from alerting.desk.decisions import Decision, Reason
+from alerting.desk.escalating import Escalating
 from alerting.desk.grouping import Group
 from alerting.desk.incident_record import Incident
 from alerting.desk.matchers import match_all
@@ -26,15 +27,17 @@ class Suppression:
     whoever silenced it wants to know that it is not over.
     """
 
-    def __init__(self, book: DeskBook, teller: Teller) -> None:
+    def __init__(self, book: DeskBook, teller: Teller, escalating: Escalating) -> None:
         self._book = book
         self._teller = teller
+        self._escalating = escalating
 
     def look(self, ids: Iterable[str], now_ms: int, *, say: bool = True) -> list[Decision]:
         """Settle anew what keeps these incidents quiet; without `say` just take note of it."""
         book = self._book
         decisions: list[Decision] = []
         to_flush: dict[str, Reason] = {}
+        released: list[Incident] = []
         for incident in [book.incidents[id_] for id_ in ids if id_ in book.incidents]:
             silenced, inhibited = incident.silenced_by, incident.inhibited_by
             incident.silenced_by = self._silence_of(incident, now_ms)
@@ -47,10 +50,13 @@ class Suppression:
             if say and (silenced or inhibited) and not incident.is_hushed:
                 ended = Reason.SILENCE_ENDED if silenced else Reason.INHIBITION_ENDED
                 to_flush |= {key: ended for key in self._release(incident)}
+                released.append(incident)
                 decisions += self._teller.pay(incident, now_ms, Reason.RESOLVED_WHILE_MUTED)
         for key, ended in to_flush.items():
             if key in book.groups:
                 decisions += self._teller.flush(book.groups[key], now_ms, ended)
+        for incident in released:  # after the groups, so that nobody is told twice
+            decisions += self._escalating.resume(incident, now_ms)
         return decisions
 
     # -- silences
@@ -123,6 +129,8 @@ class Suppression:
                 decisions += self._teller.flush(group, now_ms, Reason.MUTE_ENDED)
         for incident in [incident for incident in book.incidents.values() if incident.owed]:
             decisions += self._teller.pay(incident, now_ms, Reason.RESOLVED_WHILE_MUTED)
+        for incident in [incident for incident in book.incidents.values() if incident.escalations]:
+            decisions += self._escalating.resume(incident, now_ms)
         used = {name for route in book.routes.values() for name in (*route.mute_in, *route.active_in)}
         changes = [change for name in used if (change := book.policy.calendars[name].next_change(now_ms)) is not None]
         if used:
@@ -133,8 +141,8 @@ class Suppression:
 
     def _release(self, incident: Incident) -> list[str]:
         """Its groups, each of which is to tell of it as if it had not been told yet."""
-        for key in incident.groups:
-            self._forget_told(incident, self._book.groups[key])
+        if incident.is_loud:
+            self._book.make_news(incident)
         return incident.groups if incident.is_loud or not incident.is_open else []
 
     def _forget_told(self, incident: Incident, group: Group) -> None:

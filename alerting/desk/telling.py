@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from alerting.alert import Alert
 from alerting.desk.book import DeskBook
 from alerting.desk.decisions import Decision, Reason
-from alerting.desk.escalation import Escalation, StepDue, Surroundings, chain_of
 from alerting.desk.grouping import Group, Heard, news
 from alerting.desk.incident_record import Incident, Told
+from alerting.desk.notices import labels_of_one, make_notice, note_told
 from alerting.desk.policy import Route
-from alerting.desk.routing import Target, muted_by, targets_of
-from alerting.notification import Notification, Stage, key_of
+from alerting.desk.routing import Target, targets_of
+from alerting.notification import Notification, Stage
 
 _STAGES: Final[Mapping[Reason, Stage]] = {
     Reason.FIRST_NOTIFICATION: "firing",
@@ -24,7 +23,7 @@ _STAGES: Final[Mapping[Reason, Stage]] = {
     Reason.REPEAT_INTERVAL: "repeat",
 }
 _NOBODY: Final = Target("", send_resolved=False)
-_ASK_AGAIN_MS: Final = 60_000
+ASK_AGAIN_MS: Final = 60_000
 """After which it is looked, at the soonest, whether there is somebody to be told by now."""
 
 
@@ -45,15 +44,15 @@ class Teller:
             return [Decision(Reason.MUTED, members[0].alert.alert_id, note=group.muted)]
         route = book.routes[group.route]
         targets: dict[str, Target] = {}
-        wanted: dict[str, list[Incident]] = {}
+        wanted: dict[str, list[tuple[Incident, Target]]] = {}
         decisions: list[Decision] = []
         unheard = False
         for incident in members:
             if incident.is_loud:
                 found = targets_of(book.policy, route.notify, incident.alert, now_ms)
                 for channel, target in found.items():
-                    targets.setdefault(channel, target)
-                    wanted.setdefault(channel, []).append(incident)
+                    targets[channel] = target.beside(targets.get(channel))
+                    wanted.setdefault(channel, []).append((incident, target))
                 if not found:
                     decisions.append(Decision(Reason.NOBODY, incident.alert.alert_id, note=", ".join(route.notify)))
                     unheard = True
@@ -77,11 +76,13 @@ class Teller:
         group: Group,
         channel: str,
         targets: Mapping[str, Target],
-        loud: Sequence[Incident],
+        wanted: Sequence[tuple[Incident, Target]],
         over: Sequence[Incident],
         now_ms: int,
         cause: Reason | None,
     ) -> Decision | None:
+        book = self._book
+        loud = [incident for incident, _ in wanted]
         heard = group.heard.get(channel)
         by_step = {incident.id for incident in loud if (told := incident.told.get(channel)) and told.by_step}
         known = by_step | (heard.firing if heard else set())
@@ -93,7 +94,7 @@ class Teller:
             firing,
             [incident.id for incident in ended],
             since_ms=now_ms - heard.at if heard else 0,
-            repeat_ms=self._book.routes[group.route].repeat_interval_ms,
+            repeat_ms=book.routes[group.route].repeat_interval_ms,
             send_resolved=bool(ended),
         )
         alerts = [] if reason is None else [incident.alert for incident in loud]
@@ -111,10 +112,11 @@ class Teller:
             return None
         stage = _STAGES[reason]
         why = reason if cause is None else Reason.RESOLVED_WHILE_MUTED if stage == "resolved" else cause
-        for incident in loud:
-            self._note_told(incident, channel, target, group.key, group.route)
-        note = self._notification(channel, target, stage, alerts, group.key, group.labels, now_ms, why, round_=rounds)
+        for incident, own in wanted:
+            note_told(incident, channel, own, group.key, now_ms, route=group.route)
+        note = make_notice(book, channel, target, stage, alerts, group.key, group.labels, now_ms, why, round_=rounds)
         for incident in ended:
+            incident.told[channel].end = note.key
             incident.waiting.append(note.key)
         return Decision(why, note.alerts[0].alert_id, note)
 
@@ -125,7 +127,7 @@ class Teller:
         if due:
             self._book.flush_at(group, max(min(due), soonest), at_latest=True)
         if unheard:
-            self._book.flush_at(group, max(now_ms + _ASK_AGAIN_MS, soonest), at_latest=True)
+            self._book.flush_at(group, max(now_ms + ASK_AGAIN_MS, soonest), at_latest=True)
 
     # -- single incidents
 
@@ -134,8 +136,8 @@ class Teller:
         groups = [self._book.groups[key] for key in incident.groups]
         incident.owed = [
             channel
-            for channel in incident.told
-            if self._wants_the_end(incident, channel)
+            for channel, told in incident.listeners.items()
+            if told.send_resolved
             and not any(channel in group.heard and incident.id in group.heard[channel].firing for group in groups)
         ]
 
@@ -144,10 +146,11 @@ class Teller:
         decisions: list[Decision] = []
         for channel in () if incident.is_hushed else tuple(incident.owed):
             told = incident.told[channel]
-            if self._is_muted(told.route, now_ms):
+            if self._is_muted(incident, told, now_ms):
                 continue
             incident.owed.remove(channel)
             note = self._of_one(incident, channel, told, "resolved", now_ms, cause)
+            told.end = note.key
             incident.waiting.append(note.key)
             decisions.append(Decision(cause, incident.alert.alert_id, note))
         self.forget_if_done(incident)
@@ -164,7 +167,7 @@ class Teller:
                 self._of_one(incident, channel, told, "acknowledged", now_ms, Reason.ACKNOWLEDGED),
             )
             for channel, told in incident.told.items()
-            if not self._is_muted(told.route, now_ms)
+            if not self._is_muted(incident, told, now_ms)
         ]
 
     def forget_if_done(self, incident: Incident) -> None:
@@ -173,149 +176,19 @@ class Teller:
         if is_done and incident.id in self._book.incidents:
             self._book.forget(incident)
 
-    # -- escalation
-
-    def begin_escalation(self, incident: Incident, route: Route, now_ms: int) -> None:
-        """Start the policy of a route, as it is now."""
-        policies = self._book.policy.escalations
-        policy = policies[route.escalation]
-        incident.escalations[route.name] = Escalation.begin(policy, policies, now_ms)
-        for one in chain_of(policy, policies):
-            self._book.began(one.name, now_ms)
-
-    def stop_escalations(self, incident: Incident) -> None:
-        """Nobody has to be told any more."""
-        incident.escalations = {}
-        self._book.timers.set(("step", incident.id), None)
-
-    def skip_to(self, incident: Incident, now_ms: int) -> None:
-        """Take the steps that are due for done: they were before the memory was lost."""
-        for run in incident.escalations.values():
-            run.advance(now_ms, self._surroundings(now_ms))
-        self.arm_steps(incident)
-
-    def step(self, incident: Incident, now_ms: int) -> list[Decision]:
-        """Do what has come due in the incident's escalations."""
-        decisions: list[Decision] = []
-        for route, run in incident.escalations.items():
-            for due in run.advance(now_ms, self._surroundings(now_ms)):
-                decisions += self._escalate(incident, route, due, now_ms)
-        self.arm_steps(incident)
-        return decisions
-
-    def arm_steps(self, incident: Incident) -> None:
-        """Set the time of the next step."""
-        due = [run.next_due for run in incident.escalations.values() if run.next_due is not None]
-        self._book.timers.set(("step", incident.id), min(due, default=None))
-
-    def _escalate(self, incident: Incident, route: str, due: StepDue, now_ms: int) -> list[Decision]:
-        alert_id = incident.alert.alert_id
-        where = f"step {due.step} of {due.policy}"
-        obstacle = (
-            due.reason.value
-            if not due.is_done
-            else Reason.SILENCED.value
-            if incident.silenced_by
-            else Reason.INHIBITED.value
-            if incident.inhibited_by
-            else Reason.MUTED.value
-            if self._is_muted(route, now_ms)
-            else ""
-        )
-        if obstacle:
-            return [Decision(Reason.ESCALATION_SKIPPED, alert_id, note=f"{where}: {obstacle}")]
-        targets = targets_of(self._book.policy, due.notify, incident.alert, now_ms)
-        if not targets:
-            return [Decision(Reason.NOBODY, alert_id, note=f"{where}: {', '.join(due.notify)}")]
-        is_first = due.ordinal == 1
-        if is_first:  # the group may just have told some of them
-            targets = {channel: target for channel, target in targets.items() if channel not in incident.told}
-            if not targets:
-                return [Decision(Reason.ESCALATION_SKIPPED, alert_id, note=f"{where}: told already")]
-        why = Reason.ESCALATED if is_first else Reason.NOT_ACKNOWLEDGED
-        stage: Stage = "firing" if is_first else "escalation"
-        decisions: list[Decision] = []
-        for channel, target in targets.items():
-            self._note_told(incident, channel, target, incident.id, route, by_step=True)
-            note = self._notification(
-                channel,
-                target,
-                stage,
-                [incident.alert],
-                incident.id,
-                self._labels(incident),
-                now_ms,
-                why,
-                step=due.step,
-                round_=due.round - 1,
-            )
-            decisions.append(Decision(why, alert_id, note, note=where))
-        return decisions
-
-    def _surroundings(self, now_ms: int) -> Surroundings:
-        def count(policy: str, within_ms: int) -> int:
-            return sum(at > now_ms - within_ms for at in self._book.begun.get(policy, ()))
-
-        return Surroundings(calendars=self._book.policy.calendars, count=count)
-
-    # -- notifications
+    # -- inside
 
     def _of_one(
         self, incident: Incident, channel: str, told: Told, stage: Stage, now_ms: int, why: Reason
     ) -> Notification:
         group = self._book.groups.get(told.group_key)
-        labels = self._labels(incident) if group is None else group.labels
+        labels = labels_of_one(incident) if group is None else group.labels
         target = Target(told.receiver, told.send_resolved)
-        return self._notification(channel, target, stage, [incident.alert], told.group_key, labels, now_ms, why)
+        return make_notice(self._book, channel, target, stage, [incident.alert], told.group_key, labels, now_ms, why)
 
-    def _notification(
-        self,
-        channel: str,
-        target: Target,
-        stage: Stage,
-        alerts: Sequence[Alert],
-        group_key: str,
-        group_labels: Mapping[str, str],
-        now_ms: int,
-        why: Reason,
-        step: int = 0,
-        round_: int = 0,
-    ) -> Notification:
-        return Notification(
-            key=key_of(group_key, channel, stage, self._book.ordinal(now_ms)),
-            channel=channel,
-            stage=stage,
-            alerts=tuple(alerts),
-            group_key=group_key,
-            group_labels=dict(group_labels),
-            receiver=target.receiver,
-            at=now_ms,
-            step=step,
-            round=round_,
-            mentions=target.mentions,
-            why=why.value,
-        )
-
-    def _note_told(
-        self, incident: Incident, channel: str, target: Target, group_key: str, route: str, *, by_step: bool = False
-    ) -> None:
-        former = incident.told.get(channel)
-        if former is None:
-            incident.told[channel] = Told(
-                target.receiver, target.send_resolved, group_key, route, reached=False, by_step=by_step
-            )
-        elif not by_step and former.by_step:
-            incident.told[channel] = replace(
-                former, group_key=group_key, route=route, by_step=False, send_resolved=target.send_resolved
-            )
+    def _is_muted(self, incident: Incident, told: Told, now_ms: int) -> bool:
+        return self._book.is_muted(incident, now_ms, route=told.route, policies=(told.policy,) if told.policy else ())
 
     def _wants_the_end(self, incident: Incident, channel: str) -> bool:
         told = incident.told.get(channel)
         return told is not None and told.send_resolved
-
-    def _is_muted(self, route: str, now_ms: int) -> bool:
-        found = self._book.routes.get(route)
-        return found is not None and bool(muted_by(self._book.policy, found, now_ms))
-
-    def _labels(self, incident: Incident) -> dict[str, str]:
-        return {name: incident.labels[name] for name in ("rule", "model_id", "model_version")}

@@ -88,6 +88,19 @@ async def test_who_comes_second_is_told_who_was_first(tmp_path: Path, redis_url:
         assert "Somebody looks after it already" in page and "<form" not in page
 
 
+async def test_the_id_in_an_old_message_acknowledges_what_goes_on_under_another(tmp_path: Path, redis_url: str) -> None:
+    async with world(tmp_path, redis_url) as here:
+        alert = an_alert()
+        here.put(alert)
+        await eventually(lambda: here.told)
+        here.put(replace(alert, alert_id="another"))
+        await eventually(lambda: listed(here, "another"))
+        status, page = await here.ask("GET", urlsplit(signer(here).ack_url(alert.alert_id, "ops")).path)
+        assert status == 200 and "<form" in page
+        status, taken_on = await here.ask("POST", f"/api/v1/alerts/{alert.alert_id}/ack", json={"by": "alice"})
+        assert (status, taken_on["alert_id"], taken_on["acknowledged_by"]) == (200, "another", "alice")
+
+
 async def test_a_body_that_is_too_large_or_comes_in_parts(tmp_path: Path, redis_url: str) -> None:
     async def slowly(*parts: bytes) -> AsyncIterator[bytes]:
         for part in parts:

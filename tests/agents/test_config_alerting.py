@@ -338,6 +338,7 @@ PAGE = "receivers: {ops: [pager]}\nroute: {notify: [ops]}\n"
         ),
         ("escalations: {p: [{notify: [everybody], only_in: x}]}", "p[0].only_in: expected the name of a calendar"),
         ("escalations: {p: [{notify: [everybody], only_if: {incidents: 3}}]}", "p[0].only_if: expected incidents and"),
+        ("escalations: {p: [{notify: [everybody], only_if: {incidents: 1001, within: 1h}}]}", "p[0].only_if.incidents"),
         (
             "calendars: {c: {times: 09:00-10:00}}\nescalations: {p: [{notify: [everybody]}, {wait: 5m, only_in: c}]}",
             "3: alerting.escalations.p[1].wait: expected no condition on a wait",

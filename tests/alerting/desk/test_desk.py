@@ -391,7 +391,7 @@ def test_back_before_its_end_could_be_told() -> None:
     world.hear(OWNED)
     world.at(10 * MINUTE).hear(over(OWNED))
     assert world.hear(replace(OWNED, alert_id="a2"))[0] == "reopened"
-    assert world.at(35 * MINUTE).said() == ["0:00 mail firing a", "30:00 mail escalation a2"]
+    assert world.at(35 * MINUTE).said() == ["0:00 mail firing a", "30:00 mail firing a2"]
 
 
 def test_only_in_working_hours() -> None:
@@ -875,6 +875,27 @@ def test_a_receiver_of_one_person_mentions_them() -> None:
     world = World(a_policy(a_route(notify=("bob",), group_wait_ms=0), receivers=receivers))
     world.hear(A)
     assert world.queue[0].mentions == ("bob",)
+
+
+def two_owners(**of_alice: Any) -> World:
+    """Whose alerts come to one channel."""
+    receivers = {
+        "alice": Receiver(name="alice", channels=("chat",), mention="alice", **of_alice),
+        "bob": Receiver(name="bob", channels=("chat",), mention="bob"),
+    }
+    world = World(a_policy(a_route(notify=("owner",)), receivers=receivers))
+    world.hear(fires("a", related={"owner": "alice"}), fires("b", related={"owner": "bob"}))
+    return world.at(MINUTE)
+
+
+def test_all_whose_alerts_a_group_tells_are_mentioned() -> None:
+    assert two_owners().queue[0].mentions == ("alice", "bob")
+
+
+def test_who_wants_no_ends_does_not_decide_for_others() -> None:
+    world = two_owners(send_resolved=False)
+    world.hear(over(A), over(B))
+    assert world.at(HOUR).said() == ["0:10 chat firing a b", "5:10 chat resolved -b"]
 
 
 def test_routes_that_go_on_tell_on_their_own() -> None:

@@ -87,5 +87,7 @@ def test_when_a_change_at_1000_is_told(wait: int, told_at: int | None, due: int)
 
 
 def test_a_group_survives_its_state() -> None:
-    group = Group("key", "/", {"rule": "x"}, {"a": None}, {"chat": Heard("ops", 5, {"a"}, 2)}, 5, 9, "nights")
+    group = Group(
+        "key", "/", {"rule": "x"}, {"a": None}, {"chat": Heard("ops", 5, {"a"}, 2)}, 5, 9, {"chat": 1}, "nights"
+    )
     assert Group.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(group.state()))) == group
