@@ -103,6 +103,21 @@ async def test_a_body_that_is_too_large_or_comes_in_parts(tmp_path: Path, redis_
         assert (status, silence["created_by"]) == (201, "ann")
 
 
+@pytest.mark.parametrize("starts_at", [-1, 2**62, 2**64 - 1])
+async def test_a_silence_at_a_time_that_no_date_has_is_refused_and_nothing_comes_of_it(
+    tmp_path: Path, redis_url: str, starts_at: int
+) -> None:
+    async with world(tmp_path, redis_url) as here:
+        body = {"matchers": ['x="1"'], "starts_at": starts_at, "duration": "1h"}
+        status, problem = await here.ask("POST", "/api/v1/silences", json=body)
+        assert (status, problem["title"]) == (400, "bad silence")
+        assert problem["detail"].startswith("starts_at: expected milliseconds since the epoch")
+        alert = an_alert()
+        here.put(alert)
+        await eventually(lambda: listed(here, alert.alert_id))
+        assert (await here.ask("GET", "/api/v1/silences"))[1] == {"silences": []}
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
