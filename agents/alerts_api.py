@@ -190,7 +190,10 @@ def silence_of(body: dict[str, Any], now_ms: int) -> Silence:
     given = {name: value for name, value in body.items() if value is not None}
     starts_at = given.setdefault("starts_at", now_ms)
     if "ends_at" not in given and isinstance(starts_at, int):
-        given["ends_at"] = starts_at + parse_duration(given.pop("duration", DEFAULT_SILENCE), "duration")
+        duration = given.pop("duration", DEFAULT_SILENCE)
+        if not (milliseconds := parse_duration(duration, "duration")):
+            raise ConfigError(f"duration: expected some time, got {duration!r}")
+        given["ends_at"] = starts_at + milliseconds
     given.setdefault("created_by", NOBODY)
     return Silence.from_json({**given, "id": secrets.token_hex(8), "created_at": now_ms})
 

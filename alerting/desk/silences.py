@@ -11,9 +11,9 @@ from alerting.durations import LONGEST_MS
 from tables.errors import ConfigError
 
 LONGEST_COMMENT: Final = 1_000
+LATEST_MS: Final = 253_402_300_799_000
+"""The end of the year 9999: dates have none after it, and checkpoints no number of more than 64 bits."""
 _LONGEST_NAME: Final = 100
-#: The end of the year 9999, the last that dates have: no date is later, and checkpoints hold no number beyond 64 bits.
-_LATEST_MS: Final = 253_402_300_799_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Silence:
                 "matchers: expected one at least that an empty label does not fit, got a silence for everything"
             )
         for name in ("starts_at", "ends_at", "created_at"):
-            if not 0 <= getattr(self, name) <= _LATEST_MS:
+            if not 0 <= getattr(self, name) <= LATEST_MS:
                 raise ConfigError(f"{name}: expected milliseconds since the epoch, up to the year 9999")
         if not 0 < self.ends_at - self.starts_at <= LONGEST_MS:
             raise ConfigError(
