@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -22,6 +23,9 @@ PATH: Final = "/a/"
 _MAC_BYTES: Final = 16
 _LEAST_SECRET_BYTES: Final = 16
 _LONGEST_TOKEN: Final = 1024
+_SLASH: Final = r"(?:\\*/|%(?:25)*2f|\\+u002f|&#(?:x2f|47);)"
+#: However somebody spells a path who quotes it: in JSON, in a URL, in HTML.
+_QUOTED: Final = re.compile(rf"((?:\b|(?<=2f))a{_SLASH})[\w-]{{16,}}", re.IGNORECASE)
 #: Part of what is signed: what the same secret signs elsewhere is no token, nor the one of another version.
 _PURPOSE: Final = b"tidemark-link-1\0"
 
@@ -92,6 +96,11 @@ class LinkSigner:
 
     def _mac(self, payload: bytes) -> bytes:
         return hmac.new(self._secret, _PURPOSE + payload, hashlib.sha256).digest()[:_MAC_BYTES]
+
+
+def hide_tokens(text: str) -> str:
+    """`text` without the tokens of signed links that it may have, for logs: whoever reads one may act."""
+    return _QUOTED.sub(r"\1***", text)
 
 
 def _encoded(data: bytes) -> str:

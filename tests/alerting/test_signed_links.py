@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerting.signed_links import PATH, Claim, LinkSigner
+from alerting.signed_links import PATH, Claim, LinkSigner, hide_tokens
 from tables.errors import ConfigError, InputError
 
 BASE = "https://tidemark.example.com/ops/"
@@ -103,6 +103,18 @@ def test_a_mistaken_configuration_is_told_without_the_secret(base: str, secret: 
     with pytest.raises(ConfigError, match=expected) as caught:
         LinkSigner(base, secret, ttl, lambda: NOW)
     assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("slash", ["/", "\\/", "\\\\/", "%2F", "%252f", "\\u002f", "&#x2F;", "&#47;"])
+def test_a_token_is_hidden_however_it_is_quoted(slash: str) -> None:
+    token = token_of(signer().ack_url("00000000000000a1", "wecom-ops"))
+    quoted = f"POST {slash}a{slash}{token} failed"
+    assert hide_tokens(quoted) == f"POST {slash}a{slash}*** failed"
+
+
+def test_what_is_no_link_is_not_hidden() -> None:
+    said = "/a/short, data/recommender-home-of-2026, a recommender-home-of-2026"
+    assert hide_tokens(said) == said
 
 
 def test_no_secret_is_shown() -> None:
