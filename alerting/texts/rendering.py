@@ -27,7 +27,8 @@ from alerting.texts.phrases import WORDS, ZH, Words, joined_han, say_duration, s
 from alerting.texts.splitting import cut_bytes
 from alerting.texts.template_filters import zone_of
 
-_MOST_ALERTS: Final = 20
+MOST_ALERTS: Final = 20
+"""Of a group, that have a line each."""
 _MOST_CAUSES: Final = 5
 _MOST_LINKS: Final = 5
 _LONGEST_TITLE: Final = 240
@@ -177,9 +178,9 @@ def _context(notification: Notification, links: Sequence[Link], words: Words, zo
                 "summary": printable(summary_of(one, locale, zone), _SUMMARY_IN_LIST),
                 "id": printable(one.alert_id, 32),
             }
-            for one in alerts[:_MOST_ALERTS]
+            for one in alerts[:MOST_ALERTS]
         ],
-        "more": max(0, len(alerts) - _MOST_ALERTS),
+        "more": max(0, len(alerts) - MOST_ALERTS),
         "step": notification.step,
         "round": notification.round + 1,
         "unacknowledged": _unacknowledged(notification, words),
