@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import orjson
 from aiohttp import web
 
-from agents.desk_commands import Acknowledge, Command, EndSilence, PutSilence, encode_command
+from agents.desk_commands import MOST_BYTES, Acknowledge, Command, EndSilence, PutSilence, encode_command
 from agents.desk_view import DeskView
 from agents.partition_state import Outgoing
 from agents.problem import Problem
@@ -18,6 +18,7 @@ from agents.publisher import Publisher
 from alerting.alert import SEVERITIES, printable
 from alerting.desk.desk import IncidentView
 from alerting.desk.silences import Silence
+from alerting.desk.suppression import MOST_SILENCES
 from alerting.durations import parse_duration
 from tables.errors import BrokerUnavailable, ConfigError, StoreError
 
@@ -62,34 +63,55 @@ class AlertsApi:
 
     # -- what is done, for the routes here and for signed links
 
-    async def incident(self, alert_id: str) -> IncidentView | None:
-        """One incident. Raises Problem."""
-        return await self._asking(self._view.incident(alert_id))
+    async def incidents(self, alert_ids: Sequence[str]) -> list[IncidentView]:
+        """Those of these alerts that are known by any id that they have had, in this order. Raises Problem."""
+        known = await self._asking(self._view.by_id())
+        found = [known[name] for name in alert_ids if name in known]
+        return list({each.alert.alert_id: each for each in found}.values())
 
-    async def acknowledge(self, alert_id: str, by: str, comment: str = "") -> IncidentView:
-        """Acknowledge an incident, and return it once that is written down. Raises Problem."""
-        known = await self.incident(alert_id)
-        if known is None:
-            raise Problem(404, "no such alert", f"no open alert has the id {printable(alert_id, 40)}")
-        if known.status != "firing":
+    async def acknowledge(self, alert_ids: Sequence[str], by: str, comment: str = "") -> list[IncidentView]:
+        """Acknowledge what fires of these, and return all of them that are known once that is written down.
+
+        Raises Problem.
+        """
+        known = await self.incidents(alert_ids)
+        if not known:
+            raise Problem(404, "no such alert", f"no open alert has the id {printable(', '.join(alert_ids), 40)}")
+        waiting = [each.alert.alert_id for each in known if each.status == "firing"]
+        if not waiting:
             return known
-        await self._command(Acknowledge(alert_id, by, comment))
+        await self._command(*(Acknowledge(name, by, comment) for name in waiting))
 
-        async def is_acknowledged() -> IncidentView | None:
-            now = await self._view.incident(alert_id)
+        async def are_acknowledged() -> list[IncidentView] | None:
+            now = await self._view.by_id()
             # One that is over meanwhile is no longer held, and needs nobody any more.
-            return known if now is None else now if now.status != "firing" else None
+            if any(name in now and now[name].status == "firing" for name in waiting):
+                return None
+            return [now.get(each.alert.alert_id, each) for each in known]
 
-        return await self._seen(is_acknowledged)
+        return await self._seen(are_acknowledged)
 
-    async def silence(self, silence: Silence) -> Silence:
-        """Put a silence, and return it once that is written down. Raises Problem."""
-        await self._command(PutSilence(silence.to_json()))
+    async def silence(self, silences: Sequence[Silence]) -> list[Silence]:
+        """Put silences, and return them once that is written down; one that is there already stays as it is.
 
-        async def is_there() -> Silence | None:
-            return next((each for each in await self._view.silences() if each.id == silence.id), None)
+        Raises Problem.
+        """
+        if any(each.ends_at <= self._now_ms() for each in silences):
+            raise Problem(400, "bad silence", "ends_at: expected a time to come, got one that has passed")
+        there = {each.id for each in await self._asking(self._view.silences())}
+        commands = [PutSilence(each.to_json()) for each in silences if each.id not in there]
+        if any(len(encode_command(command)) > MOST_BYTES for command in commands):
+            raise Problem(413, "too large", f"expected a silence of at most {MOST_BYTES} bytes with all its matchers")
+        if commands and len(there) + len(commands) > MOST_SILENCES:
+            raise Problem(409, "too many silences", f"expected at most {MOST_SILENCES} at a time: end some first")
+        await self._command(*commands)
+        names = [each.id for each in silences]
 
-        return await self._seen(is_there)
+        async def are_there() -> list[Silence] | None:
+            now = {each.id: each for each in await self._view.silences()}
+            return [now[name] for name in names] if now.keys() >= set(names) else None
+
+        return await self._seen(are_there)
 
     # -- the routes
 
@@ -113,7 +135,8 @@ class AlertsApi:
         _refuse_other_sites(request)
         body = await _body(request)
         by, comment = _text(body, "by", NOBODY), _text(body, "comment", "")
-        return _json(incident_json(await self.acknowledge(request.match_info["id"], by, comment)))
+        (incident,) = await self.acknowledge([request.match_info["id"]], by, comment)
+        return _json(incident_json(incident))
 
     async def _list_silences(self, _: web.Request) -> web.Response:
         return _json({"silences": [each.to_json() for each in await self._asking(self._view.silences())]})
@@ -121,12 +144,12 @@ class AlertsApi:
     async def _post_silence(self, request: web.Request) -> web.Response:
         _refuse_other_sites(request)
         body = await _body(request)
-        now = self._now_ms()
         try:
-            silence = silence_of(body, now)
+            silence = silence_of(body, self._now_ms())
         except ConfigError as error:
             raise Problem(400, "bad silence", str(error)) from error
-        return _json((await self.silence(silence)).to_json(), status=201)
+        (put,) = await self.silence([silence])
+        return _json(put.to_json(), status=201)
 
     async def _delete_silence(self, request: web.Request) -> web.Response:
         _refuse_other_sites(request)
@@ -145,13 +168,10 @@ class AlertsApi:
 
     # -- inside
 
-    async def _command(self, command: Command) -> None:
-        data = encode_command(command)
-        await self._asking(
-            self._publisher.publish(
-                [Outgoing(self._topic, None, data, partition) for partition in range(self._count_partitions())]
-            )
-        )
+    async def _command(self, *commands: Command) -> None:
+        partitions = range(self._count_partitions())
+        records = [Outgoing(self._topic, None, encode_command(each), one) for each in commands for one in partitions]
+        await self._asking(self._publisher.publish(records))
 
     def _count_partitions(self) -> int:
         try:
@@ -190,7 +210,10 @@ def silence_of(body: dict[str, Any], now_ms: int) -> Silence:
     given = {name: value for name, value in body.items() if value is not None}
     starts_at = given.setdefault("starts_at", now_ms)
     if "ends_at" not in given and isinstance(starts_at, int):
-        given["ends_at"] = starts_at + parse_duration(given.pop("duration", DEFAULT_SILENCE), "duration")
+        duration = given.pop("duration", DEFAULT_SILENCE)
+        if not (milliseconds := parse_duration(duration, "duration")):
+            raise ConfigError(f"duration: expected some time, got {duration!r}")
+        given["ends_at"] = starts_at + milliseconds
     given.setdefault("created_by", NOBODY)
     return Silence.from_json({**given, "id": secrets.token_hex(8), "created_at": now_ms})
 
@@ -221,10 +244,13 @@ def _json(body: object, status: int = 200) -> web.Response:
 
 async def _body(request: web.Request) -> dict[str, Any]:
     data = bytearray()
-    async for part in request.content.iter_any():
-        data += part
-        if len(data) > BODY_BYTES:
-            raise Problem(413, "too large", f"expected at most {BODY_BYTES} bytes")
+    try:
+        async for part in request.content.iter_any():
+            data += part
+            if len(data) > BODY_BYTES:
+                raise Problem(413, "too large", f"expected at most {BODY_BYTES} bytes")
+    except web.RequestPayloadError as error:
+        raise Problem(400, "not readable", "expected a body as Content-Encoding and its length say") from error
     try:
         body = orjson.loads(data) if data.strip() else {}
     except orjson.JSONDecodeError as error:
@@ -235,7 +261,9 @@ async def _body(request: web.Request) -> dict[str, Any]:
 
 
 def _text(body: dict[str, Any], name: str, default: str) -> str:
-    value = body.get(name, default)
+    value = body.get(name)
+    if value is None:
+        return default
     if not isinstance(value, str) or len(value) > 500:
         raise Problem(400, f"bad {name}", f"{name}: expected text of at most 500 characters")
     return value or default

@@ -236,6 +236,8 @@ def _connect(signal: Any, handler: Callable[..., Any]) -> None:
 def __getattr__(name: str) -> Any:
     # Made only when asked for: importing this module must not read the environment.
     if name == "app":
-        globals()["app"] = create_app(load_config(None, os.environ))
+        config = load_config(None, os.environ)
+        config.check_links()
+        globals()["app"] = create_app(config)
         return globals()["app"]
     raise AttributeError(name)

@@ -13,7 +13,7 @@ from typing import TypedDict
 
 from agents import config_values as values
 from agents.channel_config import DEFAULT_CHANNELS, ChannelConfig
-from agents.config_alerting import default_alerting, read_alerting
+from agents.config_alerting import check_renewal, default_alerting, read_alerting
 from agents.config_channels import read_channels
 from agents.config_drift import read_drift
 from agents.config_file import Mistakes, Section, Stamp, read_file, read_text, stamp_of
@@ -143,6 +143,15 @@ class Config:
         """The store's URL without its password."""
         return parse_store_url(self.store).redacted
 
+    def check_links(self) -> None:
+        """Raises ConfigError where anybody could sign the links that a worker serves to others, or past its token."""
+        if self.privacy.is_development_key and (self.web.token or self.links.base_url):
+            name = WEB_TOKEN_VARIABLE if self.web.token else "links.base_url"
+            raise ConfigError(
+                f"{name}: expected a hash key too, as with the development key anybody can sign a link that "
+                "acknowledges or silences: set TIDEMARK_HASH_KEY or privacy.hash_key_file"
+            )
+
     def __repr__(self) -> str:
         # The generated one would show the password of the store.
         return f"Config(group={self.group!r}, broker={self.broker!r}, store={self.redacted_store!r})"
@@ -191,6 +200,8 @@ def _read(path: str | Path | None, env: Mapping[str, str], overrides: Overrides,
         store = mistakes.convert("--store", said, values.store_url, store)
 
     channels = read_channels(top, folder, env)
+    alerting = read_alerting(top, channels) if "alerting" in top else None
+    check_renewal(top, channels, alerting or default_alerting(channels))
     rules_file = top.take("rules_file", values.text, "")
     if rules_file and "rules" in top:
         top.mistake("rules_file", "expected either rules or rules_file, got both")
@@ -211,7 +222,7 @@ def _read(path: str | Path | None, env: Mapping[str, str], overrides: Overrides,
         drift=read_drift(top.section("drift"), folder),
         rules=read_rules_file(folder / rules_file, mistakes) if rules_file else read_rules(top),
         channels=channels,
-        alerting=read_alerting(top, channels) if "alerting" in top else None,
+        alerting=alerting,
         links=read_links(top.section("links")),
         origin=Origin(path=path, env=dict(env), overrides=overrides, files=tuple(files), stamp=stamp),
     )

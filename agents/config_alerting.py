@@ -34,6 +34,7 @@ from alerting.desk.policy import (
     Route,
     matching,
 )
+from alerting.durations import say_duration
 
 EVERYBODY = "everybody"
 """The receiver with all channels, where the file names none."""
@@ -81,6 +82,32 @@ def default_alerting(channels: Sequence[ChannelConfig]) -> AlertingPolicy:
     """What holds where the file says nothing of it: critical and major alerts go to every channel."""
     mistakes = Mistakes()
     return read_alerting(read_text("", "defaults", mistakes), channels)
+
+
+def check_renewal(top: Section, channels: Sequence[ChannelConfig], policy: AlertingPolicy) -> None:
+    """Note an Alertmanager that would take for over what fires on: nothing renews it before `resolve_after`."""
+    if all(channel.type != "alertmanager" for channel in channels):
+        return
+    routes = [policy.route]
+    for route in routes:
+        routes += route.routes
+    for section, channel in zip(top.sections("channels"), channels, strict=False):
+        receivers = {name for name, receiver in policy.receivers.items() if channel.name in receiver.channels}
+        # An owner or who is on call may be any of the receivers.
+        longest = max(
+            (
+                route.repeat_interval_ms
+                for route in routes
+                if receivers and any(name in receivers or name not in policy.receivers for name in route.notify)
+            ),
+            default=0,
+        )
+        if channel.type == "alertmanager" and channel.resolve_after_ms <= longest:
+            section.mistake(
+                "resolve_after" if "resolve_after" in section else "",
+                f"expected a resolve_after longer than the longest repeat_interval, {say_duration(longest)}, or "
+                f"Alertmanager takes for over what still fires; got {say_duration(channel.resolve_after_ms)}",
+            )
 
 
 def _read_receivers(section: Section, channels: Sequence[ChannelConfig]) -> dict[str, Receiver]:

@@ -33,6 +33,8 @@ from tables.errors import ConfigError
 __all__ = ["CHANNEL_TYPES", "DEFAULT_CHANNELS", "ChannelConfig", "EmailConfig", "read_channels"]
 
 HOUR_MS = 3_600_000
+#: The notifier gives up an attempt after so long, whatever the channel would wait.
+_LONGEST_TIMEOUT_MS = 30_000
 
 _CHAT_TOOLS = ("wecom", "dingtalk", "feishu", "slack")
 _SIGNING = ("webhook", "dingtalk", "feishu")
@@ -75,7 +77,9 @@ def _read_channel(section: Section, folder: Path, env: Mapping[str, str]) -> Cha
         time_zone=section.take("time_zone", _time_zone, "UTC"),
         fallback=section.take("fallback", values.text, ""),
         rate=section.take("rate", _rate, None),
-        timeout_ms=0 if kind == "terminal" else section.take("timeout", values.duration_between(100, HOUR_MS), 0),
+        timeout_ms=0
+        if kind == "terminal"
+        else section.take("timeout", values.duration_between(100, _LONGEST_TIMEOUT_MS), 0),
         url=_read_url(section, kind, folder, env),
         secret=secret,
         routing_key=_secret(section, "routing_key", folder, env) if kind == "pagerduty" else "",

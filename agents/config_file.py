@@ -41,7 +41,8 @@ class Mistakes:
 
     def note(self, message: str, line: int = 0) -> None:
         """Add one; `line` is its line in the file, 0 where it is elsewhere (an option, the environment)."""
-        self._found.append((line, message))
+        if (line, message) not in self._found:
+            self._found.append((line, message))
 
     def in_order(self) -> list[str]:
         """All of them: those outside of the file first, then those inside by line."""

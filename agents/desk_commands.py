@@ -13,7 +13,7 @@ import msgspec
 from tables.errors import InputError
 
 #: More than any comment of ours has; what is longer was not made by us.
-_MOST_BYTES: Final = 16_384
+MOST_BYTES: Final = 16_384
 
 
 class Acknowledge(msgspec.Struct, tag="acknowledge", frozen=True):
@@ -51,7 +51,7 @@ def encode_command(command: Command) -> bytes:
 
 def decode_command(data: bytes) -> Command:
     """The reverse. Raises InputError for anything else."""
-    if len(data) > _MOST_BYTES:
+    if len(data) > MOST_BYTES:
         raise InputError(f"not a command: {len(data)} bytes")
     try:
         return _decode.decode(data)

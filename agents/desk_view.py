@@ -38,9 +38,9 @@ class DeskView:
         found = [incident for desk in await self._desks() for incident in desk.incidents()]
         return sorted(found, key=lambda each: (-each.alert.fired_at, each.alert.alert_id))
 
-    async def incident(self, alert_id: str) -> IncidentView | None:
-        """One of them, by any id that it has had. Raises StoreError, BrokerUnavailable."""
-        return next((each for each in await self.incidents() if alert_id in (each.alert.alert_id, *each.aliases)), None)
+    async def by_id(self) -> dict[str, IncidentView]:
+        """All of them by every id that they have had. Raises StoreError, BrokerUnavailable."""
+        return {name: each for each in await self.incidents() for name in (*each.aliases, each.alert.alert_id)}
 
     async def silences(self) -> list[Silence]:
         """Every silence that is not over, the one that ends first first. Raises StoreError, BrokerUnavailable."""

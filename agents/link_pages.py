@@ -1,43 +1,31 @@
-"""The pages behind the links in messages: one button, which acknowledges or silences one alert.
+"""The pages behind the links in messages: one button, which acknowledges or silences the alerts of the message.
 
 Opening the link changes nothing: mail scanners and chat previews open every link that they see.
 """
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from aiohttp import web
 
-from agents.alerts_api import AlertsApi, silence_of
+from agents.alerts_api import AlertsApi
+from agents.link_html import WORDS, PageWords, locale_of, page
 from agents.problem import Problem
-from alerting.alert import printable
-from alerting.notification import Link, Notification
+from alerting.alert import Alert, printable
+from alerting.desk.desk import IncidentView
+from alerting.desk.matchers import Matcher
+from alerting.desk.routing import labels_of
+from alerting.desk.silences import Silence
+from alerting.message import Locale
+from alerting.notification import Link, Notification, key_of
 from alerting.signed_links import PATH, Claim, LinkSigner
-from tables.errors import InputError
+from alerting.texts.rendering import MOST_ALERTS
+from tables.errors import ConfigError, InputError
 
 SILENCE_MINUTES: Final = 60
-
-_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Robots-Tag": "noindex",
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    ),
-}
-_PAGE: Final = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:3rem auto;padding:0 1rem}}
-body{{color:#1a1a1a;background:#fff}}
-button{{font:inherit;padding:.6rem 1.2rem;border:0;border-radius:.4rem;background:#0b5cad;color:#fff;cursor:pointer}}
-@media(prefers-color-scheme:dark){{body{{color:#eee;background:#16181c}}}}</style>
-<h1>{title}</h1><p>{text}</p>{form}</html>
-"""
-_FORM: Final = '<form method="post"><button autofocus>{button}</button></form>'
 
 
 class LinkPages:
@@ -52,48 +40,78 @@ class LinkPages:
         """To be served."""
         path = PATH + "{token}"
         # Without HEAD: what only looks whether there is something need not be told.
-        return [web.get(path, self._ask, allow_head=False), web.post(path, self._act)]
+        return [web.get(path, self._get, allow_head=False), web.post(path, self._post)]
 
     def links(self, notification: Notification) -> list[Link]:
-        """To act on the first alert of a notification: who looks after it looks at its group."""
-        if notification.stage not in ("firing", "repeat", "escalation"):
+        """To act on what fires of the alerts that a message of this notification shows."""
+        firing = tuple(one.alert_id for one in notification.alerts[:MOST_ALERTS] if one.status == "firing")
+        if notification.stage not in ("firing", "repeat", "escalation") or not firing:
             return []
-        signer, alert_id = self._signer(), notification.alerts[0].alert_id
+        signer = self._signer()
         return [
-            Link(title="acknowledge", url=signer.ack_url(alert_id, notification.channel)),
-            Link(title="silence", url=signer.silence_url(alert_id, SILENCE_MINUTES, notification.channel)),
+            Link(title="acknowledge", url=signer.ack_url(firing, notification.channel)),
+            Link(title="silence", url=signer.silence_url(firing, SILENCE_MINUTES, notification.channel)),
         ]
 
-    async def _ask(self, request: web.Request) -> web.Response:
-        claim = self._claim(request)
-        incident = await self._api.incident(claim.alert_id)
-        if incident is None:
-            return _page("This alert is over", "Nothing is left to be done about it.")
-        summary = printable(incident.alert.summary, 500)
-        if claim.action == "silence":
-            return _page("Silence this alert?", summary, f"Silence for {claim.minutes} minutes")
-        if incident.status == "acknowledged":
-            return _page("Somebody looks after it already", summary)
-        return _page("Acknowledge this alert?", summary, "Acknowledge: I look after it")
+    async def _get(self, request: web.Request) -> web.Response:
+        return await _for_people(request, self._ask)
 
-    async def _act(self, request: web.Request) -> web.Response:
-        claim = self._claim(request)
-        by = f"link on {claim.by}" if claim.by else "link"
+    async def _post(self, request: web.Request) -> web.Response:
+        return await _for_people(request, self._act)
+
+    async def _ask(self, request: web.Request, locale: Locale) -> web.Response:
+        claim, words = self._claim(request), WORDS[locale]
+        found = await self._open(claim)
+        if not found:
+            return page(locale, *words.over)
+        if claim.action == "silence":
+            return page(
+                locale,
+                _counted(words.ask_silence, found),
+                lines=_summaries(found),
+                button=words.silence.format(minutes=claim.minutes),
+            )
+        firing = [each for each in found if each.status == "firing"]
+        if not firing:
+            return page(locale, _counted(words.acked_before, found), lines=_summaries(found))
+        return page(locale, _counted(words.ask_ack, firing), lines=_summaries(firing), button=words.ack)
+
+    async def _act(self, request: web.Request, locale: Locale) -> web.Response:
+        claim, words = self._claim(request), WORDS[locale]
+        found = await self._open(claim)
+        if not found:
+            title, text = words.over
+            return page(locale, title, text, status=404)
         if claim.action == "acknowledge":
-            incident = await self._api.acknowledge(claim.alert_id, by)
-            return _page("Acknowledged", printable(incident.alert.summary, 500))
-        known = await self._api.incident(claim.alert_id)
-        if known is None:
-            raise Problem(404, "no such alert", "this alert is over")
-        labels = {
-            "rule": known.alert.rule,
-            "model_id": known.alert.model_id,
-            "model_version": known.alert.model_version,
-        }
-        matchers = [f"{name}={_quoted(value)}" for name, value in labels.items() if value]
-        silence = silence_of({"matchers": matchers, "duration": claim.minutes * 60, "created_by": by}, self._now_ms())
-        await self._api.silence(silence)
-        return _page("Silenced", f"{printable(known.alert.summary, 500)}: quiet for {claim.minutes} minutes.")
+            acked = await self._api.acknowledge([each.alert.alert_id for each in found], claim.who)
+            return page(locale, _counted(words.acked, acked), lines=_summaries(acked))
+        silences = await self._api.silence(self._silences(claim, request.match_info["token"], found))
+        until = datetime.fromtimestamp(min(each.ends_at for each in silences) / 1000, UTC)
+        said = words.silenced_until.format(time=f"{until:%Y-%m-%d %H:%M}")
+        return page(locale, words.silenced, said, _summaries(found))
+
+    async def _open(self, claim: Claim) -> list[IncidentView]:
+        return [each for each in await self._api.incidents(claim.alert_ids) if each.status != "resolved"]
+
+    def _silences(self, claim: Claim, token: str, found: Sequence[IncidentView]) -> list[Silence]:
+        """One for each rule, model, version and labels."""
+        now = self._now_ms()
+        try:
+            matchers = dict.fromkeys(_matchers_of(each.alert) for each in found)
+            return [
+                Silence(
+                    # The same whenever the button is pressed: a link that somebody finds later makes no second one.
+                    id=key_of(token, *each)[:16],
+                    matchers=each,
+                    starts_at=now,
+                    ends_at=now + claim.minutes * 60_000,
+                    created_by=claim.who,
+                    created_at=now,
+                )
+                for each in matchers
+            ]
+        except ConfigError as error:
+            raise Problem(400, "cannot be silenced", str(error)) from error
 
     def _claim(self, request: web.Request) -> Claim:
         try:
@@ -102,11 +120,29 @@ class LinkPages:
             raise Problem(403, "link not valid", str(error)) from error
 
 
-def _quoted(value: str) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+def _matchers_of(alert: Alert) -> tuple[Matcher, ...]:
+    """What fits this alert and others of the same rule, model, version and labels; an empty version too."""
+    labels = labels_of(alert)
+    names = dict.fromkeys(("rule", "model_id", "model_version", *sorted(alert.labels)))
+    return tuple(Matcher(name, "=", labels[name]) for name in names)
 
 
-def _page(title: str, text: str, button: str = "") -> web.Response:
-    form = _FORM.format(button=html.escape(button)) if button else ""
-    body = _PAGE.format(title=html.escape(title), text=html.escape(text), form=form)
-    return web.Response(text=body, content_type="text/html", headers=_HEADERS)
+def _counted(titles: tuple[str, str], found: Sequence[IncidentView]) -> str:
+    return titles[len(found) > 1].format(n=len(found))
+
+
+def _summaries(found: Sequence[IncidentView]) -> list[str]:
+    return [printable(each.alert.summary, 500) for each in found]
+
+
+async def _for_people(
+    request: web.Request, answer: Callable[[web.Request, Locale], Awaitable[web.Response]]
+) -> web.Response:
+    """The answer; what is wrong is a page too, as who opens a link is no program."""
+    locale = locale_of(request)
+    try:
+        return await answer(request, locale)
+    except Problem as problem:
+        words: PageWords = WORDS[locale]
+        title, text = words.problems.get(problem.status, (problem.title.capitalize(), problem.detail))
+        return page(locale, title, text, status=problem.status)

@@ -11,6 +11,8 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from alerting.signed_links import hide_tokens
+
 log = logging.getLogger("tidemark.web")
 
 API: Final = "/api/"
@@ -41,7 +43,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return _answer(request, error.status, error.reason, headers=headers)
     except Exception:
-        log.exception("%s %s failed", request.method, request.path)
+        log.exception("%s %s failed", request.method, hide_tokens(request.path))
         return _answer(request, 500, "Internal Server Error")
 
 

@@ -24,9 +24,9 @@ class Message:
     locale: Locale
     title: str
     """One line of plain text."""
-    text: str
-    """All of it as plain text, without the title; lines end with a newline."""
-    markdown: str
+    text: str = field(repr=False)
+    """All of it as plain text, without the title; lines end with a newline. Its links may let their holder act."""
+    markdown: str = field(repr=False)
     """All of it, without the title, in what all chat tools read: `**bold**`, `[text](url)`, `> quote`, lines. What
     came from events is escaped."""
     notifications: tuple[Notification, ...]

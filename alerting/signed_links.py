@@ -1,17 +1,17 @@
-"""Links in messages that let whoever holds them acknowledge or silence one alert, for some time."""
+"""Links in messages that let whoever holds them acknowledge or silence the alerts of one message, for some time."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
-import orjson
 
 from tables.errors import ConfigError, InputError
 
@@ -19,11 +19,20 @@ Action = Literal["acknowledge", "silence"]
 
 #: Of the path, which proxies need to let through: `{base}/a/{token}`.
 PATH: Final = "/a/"
+#: How the name of somebody begins who pressed a link's button; the channel follows.
+BY_LINK: Final = "link on "
+_LONGEST_WHO: Final = 100
+_Payload = tuple[Action, bytes, list[str], int, str, int]
+_OUR_ID: Final = re.compile(r"[0-9a-f]{16}")
+_ID_BYTES: Final = 8
 _MAC_BYTES: Final = 16
 _LEAST_SECRET_BYTES: Final = 16
 _LONGEST_TOKEN: Final = 1024
+_SLASH: Final = r"(?:\\*/|%(?:25)*2f|\\+u002f|&#(?:x2f|47);)"
+#: However somebody spells a path who quotes it: in JSON, in a URL, in HTML.
+_QUOTED: Final = re.compile(rf"((?:\b|(?<=2f))a{_SLASH})[\w-]{{16,}}", re.IGNORECASE)
 #: Part of what is signed: what the same secret signs elsewhere is no token, nor the one of another version.
-_PURPOSE: Final = b"tidemark-link-1\0"
+_PURPOSE: Final = b"tidemark-link-2\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +40,17 @@ class Claim:
     """What a token allows until `expires_at` (milliseconds since the epoch)."""
 
     action: Action
-    alert_id: str
+    alert_ids: tuple[str, ...]
     minutes: int
     """How long to silence; 0 otherwise."""
     by: str
     """For whom or where the link was made, such as a channel; may be empty."""
     expires_at: int
+
+    @property
+    def who(self) -> str:
+        """What stands where otherwise the name of a person does."""
+        return f"{BY_LINK}{self.by}"[:_LONGEST_WHO] if self.by else "link"
 
 
 class LinkSigner:
@@ -59,13 +73,13 @@ class LinkSigner:
         self._ttl_ms = ttl_ms
         self._now = now
 
-    def ack_url(self, alert_id: str, by: str = "") -> str:
-        """The address that acknowledges one alert."""
-        return self._url("acknowledge", alert_id, 0, by)
+    def ack_url(self, alert_ids: tuple[str, ...], by: str = "") -> str:
+        """The address that acknowledges these alerts."""
+        return self._url("acknowledge", alert_ids, 0, by)
 
-    def silence_url(self, alert_id: str, minutes: int, by: str = "") -> str:
-        """The address that silences one alert for so long."""
-        return self._url("silence", alert_id, minutes, by)
+    def silence_url(self, alert_ids: tuple[str, ...], minutes: int, by: str = "") -> str:
+        """The address that silences these alerts for so long."""
+        return self._url("silence", alert_ids, minutes, by)
 
     def verify(self, token: str) -> Claim:
         """What a token allows; raises InputError for one that is damaged, signed by another secret, or expired."""
@@ -79,19 +93,29 @@ class LinkSigner:
         if not hmac.compare_digest(mac, self._mac(payload)) or _encoded(data) != token:
             raise InputError("expected a link as it was sent, got one that is damaged or not ours")
         try:
-            claim = Claim(*msgspec.json.decode(payload, type=tuple[Action, str, int, str, int]))
+            action, packed, others, *rest = msgspec.msgpack.decode(payload, type=_Payload)
         except msgspec.DecodeError as error:
             raise InputError("expected a link of this version, got one of another") from error
+        ours = (packed[start : start + _ID_BYTES].hex() for start in range(0, len(packed), _ID_BYTES))
+        claim = Claim(action, (*ours, *others), *rest)
         if claim.expires_at <= self._now():
             raise InputError("expected a link that is still valid, got one that has expired")
         return claim
 
-    def _url(self, action: Action, alert_id: str, minutes: int, by: str) -> str:
-        payload = orjson.dumps([action, alert_id, minutes, by, self._now() + self._ttl_ms])
+    def _url(self, action: Action, alert_ids: tuple[str, ...], minutes: int, by: str) -> str:
+        # A robot takes a few thousand bytes a message, and ids of ours are half as long without their hex digits.
+        packed = b"".join(bytes.fromhex(name) for name in alert_ids if _OUR_ID.fullmatch(name))
+        others = [name for name in alert_ids if not _OUR_ID.fullmatch(name)]
+        payload = msgspec.msgpack.encode([action, packed, others, minutes, by, self._now() + self._ttl_ms])
         return f"{self._base}{PATH}{_encoded(payload + self._mac(payload))}"
 
     def _mac(self, payload: bytes) -> bytes:
         return hmac.new(self._secret, _PURPOSE + payload, hashlib.sha256).digest()[:_MAC_BYTES]
+
+
+def hide_tokens(text: str) -> str:
+    """`text` without the tokens of signed links that it may have, for logs: whoever reads one may act."""
+    return _QUOTED.sub(r"\1***", text)
 
 
 def _encoded(data: bytes) -> str:

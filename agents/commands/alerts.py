@@ -8,22 +8,21 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-import aiohttp
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from agents.worker_client import AlertAnswer, AlertsAnswer, SilenceAnswer, SilencesAnswer, ask
 from alerting.alert import SEVERITIES, printable
 from tables.errors import ConfigError, RunError
 
 URL_VARIABLE: Final = "TIDEMARK_URL"
-WEB_TOKEN_VARIABLE: Final = "TIDEMARK_WEB_TOKEN"
 DEFAULT_URL: Final = "http://127.0.0.1:6066"
-TIMEOUT_S: Final = 15.0
 
 EXAMPLE = """\
 example:
@@ -64,7 +63,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     ack = action(
         "ack", "acknowledge: you look after it, and nobody else is called", "tidemark alerts ack ID --by alice"
     )
-    ack.add_argument("ids", nargs="+", metavar="ID")
+    ack.add_argument("ids", nargs="+", metavar="ID", type=_id)
     silence = action(
         "silence",
         "say nothing about alerts that fit, for a time",
@@ -79,7 +78,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         each.add_argument("--comment", default="", help="why, for the others")
     action("silences", "list the silences", "tidemark alerts silences")
     unsilence = action("unsilence", "end a silence", "tidemark alerts unsilence ID")
-    unsilence.add_argument("ids", nargs="+", metavar="ID")
+    unsilence.add_argument("ids", nargs="+", metavar="ID", type=_id)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -92,26 +91,25 @@ def run(args: argparse.Namespace) -> int:
 
 async def _list(args: argparse.Namespace, url: str) -> int:
     asked = {"status": args.status, "severity": args.severity, "model_id": args.model}
-    answer = await _ask("GET", f"{url}/api/v1/alerts", params={k: v for k, v in asked.items() if v is not None})
-    alerts: Sequence[Mapping[str, Any]] = answer["alerts"]
+    params = {name: value for name, value in asked.items() if value is not None}
+    answer, plain = await ask("GET", f"{url}/api/v1/alerts", AlertsAnswer, params=params)
     if args.json:
-        return _print_json(answer)
-    if not alerts:
+        return _print_json(plain)
+    if not answer.alerts:
         sys.stdout.write("no open alerts\n")
         return 0
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("since (UTC)", "status", "severity", "alert", "what"):
         table.add_column(name, no_wrap=name not in ("what", "status"))
-    for alert in alerts:
-        status = printable(str(alert["status"]))
-        if by := alert.get("acknowledged_by"):
-            status += f" by {printable(str(by), 40)}"
+    for alert in answer.alerts:
+        by = f" by {printable(alert.acknowledged_by, 40)}" if alert.acknowledged_by else ""
+        # As `Text`, in which no bracket or colon of an event is taken for markup.
         table.add_row(
-            _time(alert["fired_at"]),
-            status,
-            f"[{_STYLES.get(alert['severity'], '')}]{alert['severity']}[/]",
-            printable(alert["alert_id"]),
-            printable(alert["summary"], 400).replace("[", "\\["),
+            _time(alert.fired_at),
+            Text(printable(alert.status) + by),
+            Text(printable(alert.severity), style=_STYLES.get(alert.severity, "")),
+            Text(printable(alert.alert_id)),
+            Text(printable(alert.summary, 400)),
         )
     # In a pipe each alert is one line, however long.
     width = None if sys.stdout.isatty() else _WIDEST
@@ -120,15 +118,18 @@ async def _list(args: argparse.Namespace, url: str) -> int:
 
 
 async def _ack(args: argparse.Namespace, url: str) -> int:
-    for alert_id in args.ids:
-        body = {"by": args.by or _user(), "comment": args.comment}
-        answer = await _ask("POST", f"{url}/api/v1/alerts/{quote(alert_id, safe='')}/ack", body=body)
+    body = {"by": args.by or _user(), "comment": args.comment}
+
+    async def ack(alert_id: str) -> None:
+        address = f"{url}/api/v1/alerts/{quote(alert_id, safe='')}/ack"
+        answer, plain = await ask("POST", address, AlertAnswer, body=body)
         if args.json:
-            _print_json(answer)
-        else:
-            by = answer.get("acknowledged_by")
-            sys.stdout.write(f"{printable(alert_id)} {answer['status']}{f' by {printable(by, 40)}' if by else ''}\n")
-    return 0
+            _print_json(plain)
+            return
+        by = f" by {printable(answer.acknowledged_by, 40)}" if answer.acknowledged_by else ""
+        sys.stdout.write(f"{printable(answer.alert_id)} {printable(answer.status)}{by}\n")
+
+    return await _each(args.ids, ack)
 
 
 async def _silence(args: argparse.Namespace, url: str) -> int:
@@ -138,32 +139,45 @@ async def _silence(args: argparse.Namespace, url: str) -> int:
         "created_by": args.by or _user(),
         "comment": args.comment,
     }
-    answer = await _ask("POST", f"{url}/api/v1/silences", body=body)
+    answer, plain = await ask("POST", f"{url}/api/v1/silences", SilenceAnswer, body=body)
     if args.json:
-        return _print_json(answer)
-    sys.stdout.write(f"silence {answer['id']} until {_time(answer['ends_at'])} UTC\n")
+        return _print_json(plain)
+    sys.stdout.write(f"silence {printable(answer.id)} until {_time(answer.ends_at)} UTC\n")
     return 0
 
 
 async def _silences(args: argparse.Namespace, url: str) -> int:
-    answer = await _ask("GET", f"{url}/api/v1/silences")
+    answer, plain = await ask("GET", f"{url}/api/v1/silences", SilencesAnswer)
     if args.json:
-        return _print_json(answer)
-    if not answer["silences"]:
+        return _print_json(plain)
+    if not answer.silences:
         sys.stdout.write("no silences\n")
-    for silence in answer["silences"]:
-        said = f"{silence['id']}  {_time(silence['starts_at'])} to {_time(silence['ends_at'])} UTC  "
-        said += f"{' '.join(silence['matchers'])}  by {silence['created_by']}"
-        sys.stdout.write(printable(said + (f": {silence['comment']}" if silence["comment"] else ""), 2000) + "\n")
+    for silence in answer.silences:
+        said = f"{silence.id}  {_time(silence.starts_at)} to {_time(silence.ends_at)} UTC  "
+        said += f"{' '.join(silence.matchers)}  by {silence.created_by}"
+        sys.stdout.write(printable(said + (f": {silence.comment}" if silence.comment else ""), 2000) + "\n")
     return 0
 
 
 async def _unsilence(args: argparse.Namespace, url: str) -> int:
-    for silence_id in args.ids:
-        await _ask("DELETE", f"{url}/api/v1/silences/{quote(silence_id, safe='')}")
+    async def end(silence_id: str) -> None:
+        await ask("DELETE", f"{url}/api/v1/silences/{quote(silence_id, safe='')}", type(None))
         if not args.json:
             sys.stdout.write(f"silence {printable(silence_id)} has ended\n")
-    return 0
+
+    return await _each(args.ids, end)
+
+
+async def _each(ids: Sequence[str], act: Callable[[str], Awaitable[None]]) -> int:
+    """All of them, whatever becomes of one; each that fails is a line on standard error."""
+    status = 0
+    for one in ids:
+        try:
+            await act(one)
+        except RunError as error:
+            sys.stderr.write(f"tidemark: error: {error}\n")
+            status = 1
+    return status
 
 
 _ACTIONS: Final[Mapping[str, Callable[[argparse.Namespace, str], Coroutine[Any, Any, int]]]] = {
@@ -175,34 +189,6 @@ _ACTIONS: Final[Mapping[str, Callable[[argparse.Namespace, str], Coroutine[Any, 
 }
 
 
-async def _ask(
-    method: str, url: str, *, params: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
-) -> Any:
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-    token = os.environ.get(WEB_TOKEN_VARIABLE)
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.request(method, url, params=params, json=body, headers=headers) as response,
-        ):
-            text = await response.text()
-    except aiohttp.InvalidURL as error:
-        raise ConfigError(f"--url: expected http://HOST:PORT, which {url} does not begin with") from error
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        said = getattr(error, "strerror", None) or type(error).__name__
-        raise RunError(f"no worker answers at {url}: {said}; is one running, or is --url wrong?") from error
-    try:
-        answer = json.loads(text) if text.strip() else None
-    except ValueError as error:
-        raise RunError(f"{url} is no tidemark worker: expected JSON") from error
-    if response.status < 400:
-        return answer
-    detail = answer.get("detail") or answer.get("title") if isinstance(answer, dict) else None
-    said = printable(str(detail or f"HTTP {response.status}"), 400)
-    raise ConfigError(said) if response.status == 400 else RunError(said)
-
-
 def _print_json(answer: object) -> int:
     sys.stdout.write(json.dumps(answer, ensure_ascii=False, indent=2) + "\n")
     return 0
@@ -210,6 +196,12 @@ def _print_json(answer: object) -> int:
 
 def _time(ms: int) -> str:
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _id(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected an id, got nothing")
+    return text
 
 
 def _user() -> str:

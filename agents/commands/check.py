@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(f"ok: {_rules(load_rules(args.file))}\n")
         return 0
     config = load_config(args.file, os.environ)
+    config.check_links()
     sys.stdout.write(
         f"ok: {', '.join(_contents(config))}, "
         f"group {config.group}, broker {config.broker}, store {config.redacted_store}\n"

@@ -59,6 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Run until a signal or a failure. Raises ConfigError, RunError."""
     config = config_of(args)
+    config.check_links()
     configure_logging("debug" if args.debug else args.log_level)
     if config.privacy.warning:
         log.warning("%s", config.privacy.warning)

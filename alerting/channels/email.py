@@ -15,9 +15,9 @@ from typing import Final, Literal
 
 import aiosmtplib
 
-from alerting.alert import printable
 from alerting.channels.base import Budget, DeliveryFailed
 from alerting.channels.email_message import compose, parse_mailbox
+from alerting.channels.quoting import quoted
 from alerting.message import Message, Parcel
 from tables.errors import ConfigError
 
@@ -28,7 +28,6 @@ DEFAULT_PORT: Final[Mapping[Tls, int]] = {"starttls": 587, "implicit": 465, "non
 DEFAULT_TIMEOUT_S: Final = 30.0
 
 _DIGEST_BYTES: Final = 65_536
-_SAID_LIMIT: Final = 200
 _GOODBYE_S: Final = 2.0
 #: Parcels of which some recipients wait for another attempt; more than a queue ever holds in retry.
 _PARTLY_SENT_LIMIT: Final = 1024
@@ -162,18 +161,13 @@ class EmailChannel:
             cause = cause.__cause__ or cause.__context__
         said = str(error) if isinstance(error, aiosmtplib.SMTPException) else getattr(error, "strerror", None)
         # What aiosmtplib raises as the bare class: the server lacks STARTTLS or AUTH, and will tomorrow.
-        return DeliveryFailed(self._hide(said or type(error).__name__), retryable=isinstance(error, OSError))
+        return DeliveryFailed(quoted(said or type(error).__name__, self._hidden), retryable=isinstance(error, OSError))
 
     def _partly(self, count: int, what: str, said: str, *, retryable: bool) -> DeliveryFailed:
         return DeliveryFailed(f"{count} of {len(self._recipients)} recipients {what}: {said}", retryable=retryable)
 
     def _said(self, code: int, text: str) -> str:
-        return f"SMTP {code}: {self._hide(text)}"
-
-    def _hide(self, text: str) -> str:
-        for hidden in self._hidden:
-            text = text.replace(hidden, "***")
-        return printable(text, _SAID_LIMIT)
+        return f"SMTP {code}: {quoted(text, self._hidden)}"
 
 
 def is_loopback(host: str) -> bool:

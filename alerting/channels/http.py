@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import parsedate_to_datetime
@@ -14,8 +13,8 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from alerting.alert import printable
 from alerting.channels.base import DeliveryFailed
+from alerting.channels.quoting import quoted
 from tables.errors import ConfigError
 
 DEFAULT_TIMEOUT_S: Final = 10.0
@@ -24,11 +23,8 @@ _TOO_MANY: Final = 429
 _RETRYABLE: Final = frozenset({408, _TOO_MANY})
 #: Enough of an answer for an error code, or to say what is wrong; it has no other use here.
 _BODY_LIMIT: Final = 16 * 1024
-_SHOWN: Final = 200
 #: Shorter ones are words such as `hook` or `v2`, and hiding them would only spoil the reason.
 _TOKEN_LENGTH: Final = 8
-#: Of a URL: a message that is quoted back may have links that let their holder act.
-_PATH: Final = re.compile(r"(?<=://)([^\s/\"'<>\\]+)/[^\s\"'<>]*")
 
 
 class Answer(NamedTuple):
@@ -115,9 +111,7 @@ class HttpPoster:
 
     def shown(self, said: str, also_hidden: Iterable[str] = ()) -> str:
         """Words of the other side, fit for a reason: one short line without secrets."""
-        for hidden in (*self._hidden, *_spellings(also_hidden)):
-            said = said.replace(hidden, "***")
-        return printable(_PATH.sub(r"\1/***", said.strip()), _SHOWN)
+        return quoted(said, (*self._hidden, *_spellings(also_hidden)))
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

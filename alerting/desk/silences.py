@@ -11,6 +11,8 @@ from alerting.durations import LONGEST_MS
 from tables.errors import ConfigError
 
 LONGEST_COMMENT: Final = 1_000
+LATEST_MS: Final = 253_402_300_799_000
+"""The end of the year 9999: dates have none after it, and checkpoints no number of more than 64 bits."""
 _LONGEST_NAME: Final = 100
 
 
@@ -41,6 +43,9 @@ class Silence:
             raise ConfigError(
                 "matchers: expected one at least that an empty label does not fit, got a silence for everything"
             )
+        for name in ("starts_at", "ends_at", "created_at"):
+            if not 0 <= getattr(self, name) <= LATEST_MS:
+                raise ConfigError(f"{name}: expected milliseconds since the epoch, up to the year 9999")
         if not 0 < self.ends_at - self.starts_at <= LONGEST_MS:
             raise ConfigError(
                 f"ends_at: expected a time after starts_at by at most 366 days, got {self.ends_at - self.starts_at} ms"

@@ -12,7 +12,7 @@ from alerting.alert import Alert, printable
 from alerting.rules.expressions import Comparison, Expression, parse_expression, unit_of
 from alerting.rules.metrics import LEVEL, METRICS, MOST_DECIMALS, Unit
 from alerting.rules.reading import LEVELS
-from alerting.texts.phrases import Words, say_duration
+from alerting.texts.phrases import Words, filled, say_duration, side_by_side
 from alerting.texts.template_filters import in_zone, say_offset
 from tables.errors import ConfigError
 
@@ -63,10 +63,10 @@ def metric_text(alert: Alert, words: Words) -> str:
         return ""
     said = words.metric[judged.metric]
     if feature := feature_of(alert):
-        said = words.of_feature.format(metric=said, feature=feature)
+        said = filled(words.of_feature, words, metric=said, feature=feature)
     if judged.change is not None:
         before = say_duration(judged.change.vs_ms, words)
-        said = words.change[judged.change.direction].format(metric=said, before=before)
+        said = filled(words.change[judged.change.direction], words, metric=said, before=before)
     return said
 
 
@@ -105,7 +105,7 @@ def condition_text(alert: Alert, words: Words) -> str:
         return ""
     if judged is None:
         return words.threshold.format(threshold=threshold)
-    condition = f"{words.comparison[judged.comparison]} {threshold}"
+    condition = side_by_side(words, words.comparison[judged.comparison], threshold)
     if alert.value is None or _HOLDS[judged.comparison](alert.value, alert.threshold):
         return condition
     return words.no_longer.format(condition=condition)

@@ -13,11 +13,14 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from alerting.message import LOCALES, Locale
+from alerting.texts.phrases import WORDS, Words
 from alerting.texts.template_filters import FILTERS, Filter, escape_markdown, to_text
 from alerting.texts.templates import Template, compile_template
 
 Format = Literal["text", "markdown"]
 
+#: Far above what 20 alerts come to, each of them bounded: at the end stands how to acknowledge, and no cut may take it.
+_LONGEST: Final = 65_536
 _TITLE_NAMES: Final = ("severity", "stage", "group", "total", "about", "model", "what", "rule", "firing", "over")
 _LINE_NAMES: Final = ("severity", "status", "model", "what", "id")
 _BODY_NAMES: Final = (
@@ -28,8 +31,7 @@ _BODY_NAMES: Final = (
         "closed",
         "stands_in_for",
         "summary",
-        "metric",
-        "value",
+        "measured",
         "condition",
         "numbers",
         "time",
@@ -83,9 +85,8 @@ Acknowledged by: {{ acknowledged_by|escape }}{% if comment %}: {{ comment|escape
 Sent here as it could not be sent to: {{ stands_in_for|escape }}
 {% endif %}
 {% if not group %}
-{% if value %}
-Metric: {{ metric|default(rule)|escape }} {{ value }}\
-{% if condition %}, {{ condition }}{% endif +%}
+{% if measured %}
+Metric: {{ measured|escape }}{% if condition %}, {{ condition }}{% endif +%}
 {% endif %}
 {% if numbers %}
 Numbers: {{ numbers|escape }}
@@ -164,9 +165,8 @@ _ZH: Final = {
 以下渠道发送失败，改由此处发送：{{ stands_in_for|escape }}
 {% endif %}
 {% if not group %}
-{% if value %}
-指标：{{ metric|default(rule)|escape }} {{ value }}\
-{% if condition %}，{{ condition }}{% endif +%}
+{% if measured %}
+指标：{{ measured|escape }}{% if condition %}，{{ condition }}{% endif +%}
 {% endif %}
 {% if numbers %}
 数据：{{ numbers|escape }}
@@ -229,9 +229,9 @@ def _markdown_link(url: object, title: object) -> str:
     return f"[{said}]({address.translate(_IN_ADDRESS)})" if is_web(address) else said
 
 
-def _text_link(url: object, title: object) -> str:
+def _text_link(words: Words, url: object, title: object) -> str:
     address, said = to_text(url), to_text(title)
-    return address if said == address else f"{said}: {address}" if is_web(address) else said
+    return address if said == address else words.link.format(title=said, url=address) if is_web(address) else said
 
 
 _STYLES: Final[Mapping[Format, Mapping[str, Filter]]] = {
@@ -240,16 +240,17 @@ _STYLES: Final[Mapping[Format, Mapping[str, Filter]]] = {
         "quote": lambda value: f"> {escape_markdown(to_text(value))}",
         "link": _markdown_link,
     },
-    "text": {"bold": to_text, "quote": lambda value: f"- {to_text(value)}", "link": _text_link, "escape": to_text},
+    "text": {"bold": to_text, "quote": lambda value: f"- {to_text(value)}", "escape": to_text},
 }
 
 
 def _layout(locale: Locale, form: Format) -> Layout:
     sources = {"en": _EN, "zh": _ZH}[locale]
-    filters = {**FILTERS, **_STYLES[form]}
+    words = WORDS[locale]
+    filters = {**FILTERS, "link": lambda url, title: _text_link(words, url, title), **_STYLES[form]}
 
     def compiled(name: str, names: tuple[str, ...]) -> Template:
-        return compile_template(sources[name], f"{name} in {locale}", names, filters)
+        return compile_template(sources[name], f"{name} in {locale}", names, filters, longest=_LONGEST)
 
     return Layout(
         title=compiled("title", _TITLE_NAMES),

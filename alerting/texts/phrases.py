@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from string import Formatter
 from typing import Final
 
 from alerting.message import Locale
 from alerting.rules.expressions import Comparison, Direction
 from alerting.rules.metrics import METRICS
 from alerting.rules.reading import LEVELS
+from alerting.signed_links import BY_LINK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,10 @@ class Words:
     """`horizon`, `end`."""
     link_titles: Mapping[str, str]
     """By the word that the title begins with, in small letters."""
+    by_link: str
+    """Who acknowledged through a link: `channel`."""
+    link: str
+    """A link in plain text: `title`, `url`."""
     separator: str
     count: str
     """Of alerts: `n`, `status`."""
@@ -95,6 +101,8 @@ EN: Final = Words(
     cause_score=", PSI {psi} ({level})",
     horizon="{horizon} to {end}",
     link_titles={},
+    by_link=BY_LINK + "{channel}",
+    link="{title}: {url}",
     separator=", ",
     count="{n} {status}",
     threshold="threshold {threshold}",
@@ -106,7 +114,7 @@ ZH: Final = Words(
     severity={"critical": "严重", "major": "重要", "minor": "次要"},
     stage={
         "firing": "触发",
-        "repeat": "重复",
+        "repeat": "持续触发",
         "escalation": "升级",
         "acknowledged": "已确认",
         "resolved": "已恢复",
@@ -130,15 +138,15 @@ ZH: Final = Words(
         "ks": "KS",
         "kl": "KL",
         "js": "JS",
-        "drift": "漂移（drift）",
+        "drift": "漂移程度",
     },
     comparison={"<": "低于", "<=": "不高于", ">": "高于", ">=": "不低于"},
     level={"none": "无", "minor": "轻微", "severe": "严重"},
     durations={"d": "天", "h": "小时", "m": "分钟", "s": "秒", "ms": "毫秒"},
     units={" %": "%", " ms": " 毫秒"},
-    change={"drop": "{metric}较 {before}前的降幅", "rise": "{metric}较 {before}前的升幅"},
+    change={"drop": "{metric}较{before}前的降幅", "rise": "{metric}较{before}前的升幅"},
     changed="此前 {before}，现在 {now}，样本 {reference_n} 与 {n}",
-    of_feature="特征 {feature} 的 {metric}",
+    of_feature="特征{feature}的{metric}",
     counts={
         "impressions": "展示 {n}",
         "clicks": "点击 {n}",
@@ -160,6 +168,8 @@ ZH: Final = Words(
         "runbook": "处理手册",
         "console": "控制台",
     },
+    by_link="{channel} 中的链接",
+    link="{title}：{url}",
     separator="，",
     count="{n} 条{status}",
     threshold="阈值 {threshold}",
@@ -179,6 +189,29 @@ def joined_han(*parts: str) -> str:
         meets = joined and part and joined[-1].isascii() != part[0].isascii()
         joined += f" {part}" if meets else part
     return joined
+
+
+def filled(form: str, words: Words, **parts: str) -> str:
+    """The form with its parts; in Chinese with the spaces of `joined_han` around them."""
+    if words is not ZH:
+        return form.format(**parts)
+    return joined_han(
+        *(piece for text, name, *_ in Formatter().parse(form) for piece in (text, parts.get(name or "", "")))
+    )
+
+
+def side_by_side(words: Words, *parts: str) -> str:
+    """The parts with a space between them; two Chinese ones need none."""
+    said = ""
+    for part in filter(None, parts):
+        is_han = words is ZH and said and not said[-1].isascii() and not part[0].isascii()
+        said += part if is_han or not said else f" {part}"
+    return said
+
+
+def say_person(name: str, words: Words) -> str:
+    """Who acknowledged; whoever pressed the button behind a link is known by the channel alone."""
+    return words.by_link.format(channel=name.removeprefix(BY_LINK)) if name.startswith(BY_LINK) else name
 
 
 def say_duration(milliseconds: int, words: Words) -> str:

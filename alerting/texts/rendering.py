@@ -23,11 +23,21 @@ from alerting.texts.figures import (
     window_text,
 )
 from alerting.texts.layouts import LAYOUTS, is_web
-from alerting.texts.phrases import WORDS, ZH, Words, joined_han, say_duration, say_link
+from alerting.texts.phrases import (
+    WORDS,
+    ZH,
+    Words,
+    joined_han,
+    say_duration,
+    say_link,
+    say_person,
+    side_by_side,
+)
 from alerting.texts.splitting import cut_bytes
 from alerting.texts.template_filters import zone_of
 
-_MOST_ALERTS: Final = 20
+MOST_ALERTS: Final = 20
+"""Of a group, that have a line each."""
 _MOST_CAUSES: Final = 5
 _MOST_LINKS: Final = 5
 _LONGEST_TITLE: Final = 240
@@ -130,15 +140,20 @@ def summary_of(alert: Alert, locale: Locale, time_zone: str = "UTC") -> str:
 def _chinese_summary(alert: Alert, zone: str) -> str:
     """The sentence of `alerting/rules/summary.py`; empty where the alert lacks a part of it."""
     is_over, lasted = alert.status == "resolved", say_duration(lasted_ms(alert), ZH)
-    subject = joined_han(model_text(alert), "的", metric_text(alert, ZH) or f"规则 {printable(alert.rule)}")
+    metric = metric_text(alert, ZH)
+    subject = joined_han(model_text(alert), "的", metric or f"规则 {printable(alert.rule)}")
     if is_no_data(alert):
-        ending = (f"缺数据的告警结束，历时 {lasted}",) if is_over else ("已", lasted, "没有数据")
-        return joined_han(subject, *ending)
+        # Where the rule has gone or nobody has heard of it any more, nothing has come back.
+        back = not (alert.related.get("closed_as") or alert.related.get("resolved_because"))
+        over = f"数据已恢复，中断 {lasted}" if back else f"缺数据的告警结束，历时 {lasted}"
+        return joined_han(subject, *((over,) if is_over else ("已", lasted, "没有数据")))
     value, condition = value_text(alert, ZH), condition_text(alert, ZH)
     if not value:
         return joined_han(subject, f"的告警结束，历时 {lasted}") if is_over else ""
     spent = f"历时 {lasted}" if is_over else f"已持续 {lasted}"
-    said = ZH.separator.join(part for part in (joined_han(subject, "为", value), condition, spent) if part)
+    said = ZH.separator.join(
+        part for part in (joined_han(subject, "为" if metric else "的值为", value), condition, spent) if part
+    )
     numbers = ZH.separator.join(part for part in (numbers_text(alert, ZH), window_text(alert, zone, ZH)) if part)
     return f"{said}（{numbers}）"
 
@@ -177,21 +192,20 @@ def _context(notification: Notification, links: Sequence[Link], words: Words, zo
                 "summary": printable(summary_of(one, locale, zone), _SUMMARY_IN_LIST),
                 "id": printable(one.alert_id, 32),
             }
-            for one in alerts[:_MOST_ALERTS]
+            for one in alerts[:MOST_ALERTS]
         ],
-        "more": max(0, len(alerts) - _MOST_ALERTS),
+        "more": max(0, len(alerts) - MOST_ALERTS),
         "step": notification.step,
         "round": notification.round + 1,
         "unacknowledged": _unacknowledged(notification, words),
         "lasted": _lasted(notification, words),
         "resolved": alert.status == "resolved",
-        "acknowledged_by": printable(str(alert.related.get("acknowledged_by") or "")),
+        "acknowledged_by": printable(say_person(str(alert.related.get("acknowledged_by") or ""), words)),
         "comment": printable(str(alert.related.get("acknowledged_comment") or "")),
         "closed": str(alert.related.get("closed_as") or alert.related.get("resolved_because") or ""),
         "stands_in_for": printable(words.separator.join(notification.fallback_of), _FIELD),
         "summary": summary_of(alert, locale, zone),
-        "metric": metric_text(alert, words),
-        "value": value_text(alert, words),
+        "measured": _measured(alert, words),
         "condition": condition_text(alert, words),
         "numbers": printable(numbers_text(alert, words), 2 * _FIELD),
         "time": window_text(alert, zone, words),
@@ -231,15 +245,20 @@ def _what(alert: Alert, words: Words) -> str:
     if not value:
         return ""
     condition = "" if alert.status == "resolved" else condition_text(alert, words)
-    return words.separator.join(part for part in (f"{metric} {value}".strip(), condition) if part)
+    return words.separator.join(part for part in (side_by_side(words, metric, value), condition) if part)
 
 
 def _against(alert: Alert, words: Words) -> str:
     """E.g. `CTR 4.1 %, below 5 %`, whether it is so still or no longer; the summary where there is no value."""
-    if not (value := value_text(alert, words)):
+    if not (measured := _measured(alert, words)):
         return _what(alert, words) or printable(alert.summary, 120)
-    metric = metric_text(alert, words) or printable(alert.rule)
-    return words.separator.join(part for part in (f"{metric} {value}", condition_text(alert, words)) if part)
+    return words.separator.join(part for part in (measured, condition_text(alert, words)) if part)
+
+
+def _measured(alert: Alert, words: Words) -> str:
+    """E.g. `CTR 4.1 %`, of a query `many-errors 120`; empty where there is no value."""
+    value = value_text(alert, words)
+    return side_by_side(words, metric_text(alert, words) or printable(alert.rule), value) if value else ""
 
 
 def _counts(alerts: Sequence[Alert], words: Words) -> str:

@@ -55,30 +55,31 @@ _MISTAKES: Final = (TypeError, ValueError, ArithmeticError, LookupError)
 class Template:
     """A template that has been checked; equal contexts give equal texts."""
 
-    __slots__ = ("_filters", "_has_complained", "_tree", "_where")
+    __slots__ = ("_filters", "_has_complained", "_longest", "_tree", "_where")
 
-    def __init__(self, tree: nodes.Template, where: str, filters: Mapping[str, Filter]) -> None:
+    def __init__(self, tree: nodes.Template, where: str, filters: Mapping[str, Filter], longest: int) -> None:
         """Of a tree that `compile_template` has checked."""
         self._tree = tree
         self._where = where
         self._filters = filters
+        self._longest = longest
         self._has_complained = False
 
     def render(self, context: Mapping[str, Any]) -> str:
         """The text; what is not in `context` is empty in it. Never raises.
 
         An expression that does not fit its values, such as `"a" < 1`, leaves a mark in the text, and a line in the log
-        the first time. A text beyond 8,192 characters is cut, and ends in a mark.
+        the first time. A text that is too long is cut, and ends in a mark.
         """
         parts: list[str] = []
         length = 0
         for part in self._parts(self._tree.body, plain(context)):
             parts.append(part)
             length += len(part)
-            if length > LONGEST_OUTPUT:
+            if length > self._longest:
                 break
         text = "".join(parts)
-        return text if length <= LONGEST_OUTPUT else text[: LONGEST_OUTPUT - len(CUT_MARK)] + CUT_MARK
+        return text if length <= self._longest else text[: self._longest - len(CUT_MARK)] + CUT_MARK
 
     def _parts(self, body: Iterable[nodes.Node], names: Mapping[str, Any]) -> Iterator[str]:
         for node in body:
@@ -159,9 +160,16 @@ class Template:
 
 
 def compile_template(
-    source: object, where: str, names: Iterable[str] = VARIABLES, filters: Mapping[str, Filter] = FILTERS
+    source: object,
+    where: str,
+    names: Iterable[str] = VARIABLES,
+    filters: Mapping[str, Filter] = FILTERS,
+    *,
+    longest: int = LONGEST_OUTPUT,
 ) -> Template:
     """Check a template that may use `names`; without these, what `context_of` an alert gives.
+
+    `longest`: characters of a text that is made from it.
 
     Raises ConfigError, which begins with `where`, names the line and says what was expected there.
     """
@@ -178,7 +186,7 @@ def compile_template(
         raise ConfigError(f"{where}: expected a template nested at most {_DEEPEST} deep, got more") from None
     except ValueError as error:
         raise ConfigError(f"{where}: expected a template, got one with an unreadable number: {error}") from None
-    return Template(tree, where, filters)
+    return Template(tree, where, filters, longest)
 
 
 def _check(

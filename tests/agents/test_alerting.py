@@ -97,7 +97,7 @@ async def test_opening_a_link_changes_nothing_and_its_button_acknowledges(tmp_pa
         alert = an_alert()
         here.put(alert)
         await eventually(lambda: here.told)
-        path = urlsplit(signer(here).ack_url(alert.alert_id, "ops")).path
+        path = urlsplit(signer(here).ack_url((alert.alert_id,), "ops")).path
         status, page = await here.ask("GET", path)
         assert status == 200
         assert alert.summary in page and "<form" in page
@@ -114,7 +114,7 @@ async def test_a_link_silences_the_rule_on_this_model(tmp_path: Path, redis_url:
         alert = an_alert('ho"me')
         here.put(alert)
         await eventually(lambda: here.told)
-        path = urlsplit(signer(here).silence_url(alert.alert_id, 60, "ops")).path
+        path = urlsplit(signer(here).silence_url((alert.alert_id,), 60, "ops")).path
         assert (await here.ask("POST", path))[0] == 200
         (silence,) = (await here.ask("GET", "/api/v1/silences"))[1]["silences"]
         assert silence["ends_at"] - silence["starts_at"] == 3_600_000

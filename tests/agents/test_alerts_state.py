@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from agents.dead_letters import VALUE_BYTES
+from agents.desk_commands import PutSilence, encode_command
 from alerting.alert import Alert
 from alerting.desk.desk import Reason
 from tests.agents.alerts_partition import (
@@ -22,7 +23,7 @@ from tests.agents.alerts_partition import (
     told,
     unsilenced,
 )
-from tests.alerting.desk.desk_world import HOUR, MINUTE, a_policy, fires, over
+from tests.alerting.desk.desk_world import HOUR, MINUTE, a_policy, a_silence, fires, over
 
 
 def test_nothing_is_said_before_the_checkpoint_that_holds_it() -> None:
@@ -145,6 +146,10 @@ def test_a_notification_that_nobody_could_deliver_is_a_dead_letter_once() -> Non
         (COMMANDS, b'{"type": "dance"}'),
         (COMMANDS, b'{"type": "put_silence", "silence": {}}'),
         (COMMANDS, b'{"type": "put_silence", "silence": {"matchers": [7]}}'),
+        (
+            COMMANDS,
+            encode_command(PutSilence({**a_silence('x="1"').to_json(), "starts_at": 2**64 - 1, "ends_at": 2**64})),
+        ),
         (COMMANDS, b'{"type": "acknowledge", "by": "x", "alert_id": "' + b"a" * 20_000 + b'"}'),
     ],
 )

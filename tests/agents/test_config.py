@@ -192,6 +192,22 @@ def test_the_token_of_the_api_comes_from_the_environment_only(folder: Path) -> N
         load("web: {token: hunter2}")
 
 
+@pytest.mark.parametrize(
+    ("text", "env", "named"),
+    [
+        ("", {"TIDEMARK_WEB_TOKEN": "0123456789abcdef"}, "TIDEMARK_WEB_TOKEN"),
+        ("links: {base_url: 'https://tidemark.example.com'}", {}, "links.base_url"),
+    ],
+)
+def test_links_that_others_reach_are_not_signed_with_the_key_that_everybody_knows(
+    folder: Path, text: str, env: dict[str, str], named: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^{named}: expected a hash key too.* set TIDEMARK_HASH_KEY"):
+        load(text, env).check_links()
+    load(text, {**env, "TIDEMARK_HASH_KEY": "a key of sixteen bytes"}).check_links()
+    load_config(None, {}).check_links()
+
+
 KINDS_OF_CHANNEL = "terminal, webhook, alertmanager, wecom, dingtalk, feishu, slack, pagerduty or email"
 ONE_MISTAKE = [
     ("gruop: x", 1, "gruop", "unknown key; did you mean group?"),

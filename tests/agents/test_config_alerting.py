@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from agents.channel_config import ChannelConfig
+from agents.config import find_mistakes
 from agents.config_alerting import default_alerting, read_alerting
 from agents.config_file import Mistakes, read_text
 from alerting.alert import Severity
@@ -359,3 +361,31 @@ def test_a_wrong_policy_is_told_once_though_others_lead_to_it() -> None:
         "  c: [{notify: [everybody]}, {next: b}]"
     )
     assert len(found) == 1 and "step 2 of b" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("channel", "alerting", "expected"),
+    [
+        ("resolve_after: 4h", "{}", "1: channels[0].resolve_after: expected a resolve_after longer than the longest "),
+        ("locale: en", "{route: {notify: [everybody], repeat_interval: 5h}}", "1: channels[0]: expected a resolve_af"),
+        (
+            "locale: en",
+            "{default_owner: everybody, route: {routes: [{match: ['a=b'], notify: [owner], repeat_interval: 1d}]}}",
+            "the longest repeat_interval, 1 d, or Alertmanager takes for over what still fires",
+        ),
+        ("locale: en", "{}", ""),
+        ("resolve_after: 25h", "{route: {notify: [everybody], repeat_interval: 1d}}", ""),
+        ("locale: en", "{receivers: {r: [other]}, route: {notify: [r], repeat_interval: 1d}}", ""),
+    ],
+)
+def test_an_alertmanager_is_told_again_before_it_takes_an_alert_for_over(
+    tmp_path: Path, channel: str, alerting: str, expected: str
+) -> None:
+    file = tmp_path / "tidemark.yaml"
+    file.write_text(
+        f"channels: [{{type: alertmanager, url: 'http://am', {channel}}}, {{type: terminal, name: other}}]\n"
+        f"alerting: {alerting}\n"
+    )
+    found = find_mistakes(file, {})
+    assert len(found) == bool(expected), found
+    assert all(expected in mistake for mistake in found)

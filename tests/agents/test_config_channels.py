@@ -193,7 +193,7 @@ ONE_MISTAKE = [
     ),
     (
         "- {type: slack, url_env: SLACK, timeout: 1ms}",
-        'channels[0].timeout: expected a duration from 100ms to 1h, got "1ms"',
+        'channels[0].timeout: expected a duration from 100ms to 30s, got "1ms"',
     ),
     (
         "- {type: webhook, url: 'http://h', format: v4}",

@@ -114,6 +114,24 @@ async def test_an_error_of_ours_is_a_problem_and_tells_no_secret(
     assert "s3cret" not in str(body)
 
 
+async def test_an_error_behind_a_signed_link_does_not_log_the_link(
+    health: Health, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(_: web.Request) -> web.Response:
+        raise RuntimeError("of ours")
+
+    server = WebServer(
+        WebConfig(host=HOST, port=0, port_was_asked=True), Metrics(), health, [web.get("/a/{token}", fail)]
+    )
+    await server.start()
+    try:
+        status, *_ = await ask(server, "/a/WyJhY2tub3dsZWRnZSIs")
+    finally:
+        await server.stop()
+    assert status == 500
+    assert "GET /a/*** failed" in caplog.text and "WyJhY2" not in caplog.text
+
+
 async def test_a_redirection_is_no_problem() -> None:
     async def moved(_: web.Request) -> web.StreamResponse:
         raise web.HTTPFound("/elsewhere")

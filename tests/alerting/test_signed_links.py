@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import base64
 
-import orjson
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerting.signed_links import PATH, Claim, LinkSigner
+from alerting.signed_links import PATH, Claim, LinkSigner, hide_tokens
 from tables.errors import ConfigError, InputError
 
 BASE = "https://tidemark.example.com/ops/"
@@ -25,28 +25,41 @@ def token_of(url: str) -> str:
 
 
 def test_a_link_says_what_it_allows() -> None:
-    acknowledge = token_of(signer().ack_url("00000000000000a1", "wecom-ops"))
-    assert signer().verify(acknowledge) == Claim("acknowledge", "00000000000000a1", 0, "wecom-ops", NOW + HOUR)
-    silence = token_of(signer().silence_url("00000000000000a1", 60))
-    assert signer().verify(silence) == Claim("silence", "00000000000000a1", 60, "", NOW + HOUR)
+    acknowledge = token_of(signer().ack_url(("00000000000000a1",), "wecom-ops"))
+    assert signer().verify(acknowledge) == Claim("acknowledge", ("00000000000000a1",), 0, "wecom-ops", NOW + HOUR)
+    silence = token_of(signer().silence_url(("00000000000000a1",), 60))
+    assert signer().verify(silence) == Claim("silence", ("00000000000000a1",), 60, "", NOW + HOUR)
 
 
 def test_a_link_is_short_and_needs_no_escapes() -> None:
-    url = signer().silence_url("00000000000000a1", 60, "wecom-ops")
+    url = signer().silence_url(("00000000000000a1",), 60, "wecom-ops")
     assert len(url) < 200
     assert token_of(url).replace("-", "").replace("_", "").isalnum()
 
 
+def test_a_link_for_a_whole_message_is_no_longer_than_a_robot_takes() -> None:
+    names = (*(f"{number:016x}" for number in range(19)), "of another")
+    url = signer().ack_url(names, "wecom-ops")
+    assert len(url) < 400
+    assert signer().verify(token_of(url)).alert_ids == names
+
+
+def test_who_pressed_it_is_named_by_the_channel() -> None:
+    assert signer().verify(token_of(signer().ack_url(("a1",), "ops"))).who == "link on ops"
+    assert signer().verify(token_of(signer().ack_url(("a1",)))).who == "link"
+    assert len(signer().verify(token_of(signer().ack_url(("a1",), "c" * 95))).who) == 100
+
+
 def test_a_link_expires() -> None:
-    token = token_of(signer().ack_url("a1"))
-    assert signer(now=NOW + HOUR - 1).verify(token).alert_id == "a1"
+    token = token_of(signer().ack_url(("a1",)))
+    assert signer(now=NOW + HOUR - 1).verify(token).alert_ids == ("a1",)
     with pytest.raises(InputError, match="has expired"):
         signer(now=NOW + HOUR).verify(token)
 
 
 @given(st.data())
 def test_any_flipped_bit_is_refused(data: st.DataObject) -> None:
-    token = token_of(signer().silence_url("a1", 60, "告警"))
+    token = token_of(signer().silence_url(("a1",), 60, "告警"))
     place = data.draw(st.integers(0, len(token) - 1))
     flipped = token[:place] + chr(ord(token[place]) ^ 1 << data.draw(st.integers(0, 6))) + token[place + 1 :]
     with pytest.raises(InputError, match="damaged or not ours"):
@@ -57,7 +70,7 @@ def test_any_flipped_bit_is_refused(data: st.DataObject) -> None:
 def test_bits_that_base64_passes_over_count_too(bits: int) -> None:
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     # Of such a length that the last character carries four bits of nothing.
-    token = next(token for length in range(3) if len(token := token_of(signer().ack_url("a" * length))) % 4 == 2)
+    token = next(token for length in range(3) if len(token := token_of(signer().ack_url(("a" * length,)))) % 4 == 2)
     altered = token[:-1] + alphabet[alphabet.index(token[-1]) ^ bits]
     padding = "=" * (-len(token) % 4)
     assert base64.urlsafe_b64decode(altered + padding) == base64.urlsafe_b64decode(token + padding)
@@ -73,17 +86,17 @@ def test_what_we_have_not_made_is_refused(token: str) -> None:
 
 def test_longer_than_any_link_is_refused() -> None:
     with pytest.raises(InputError, match="damaged or not ours"):
-        signer().verify(token_of(signer().ack_url("a" * 2000)))
+        signer().verify(token_of(signer().ack_url(("a" * 2000,))))
 
 
 def test_another_secret_makes_no_links_of_ours() -> None:
     with pytest.raises(InputError, match="damaged or not ours"):
-        signer().verify(token_of(signer("another secret of bytes").ack_url("a1")))
+        signer().verify(token_of(signer("another secret of bytes").ack_url(("a1",))))
 
 
 def test_a_rightly_signed_token_of_another_version_is_refused() -> None:
     ours = signer()
-    payload = orjson.dumps(["forget", "a1", 0, "", NOW + HOUR])
+    payload = msgspec.msgpack.encode(["forget", b"", ["a1"], 0, "", NOW + HOUR])
     token = base64.urlsafe_b64encode(payload + ours._mac(payload)).rstrip(b"=").decode()
     with pytest.raises(InputError, match="got one of another"):
         ours.verify(token)
@@ -103,6 +116,18 @@ def test_a_mistaken_configuration_is_told_without_the_secret(base: str, secret: 
     with pytest.raises(ConfigError, match=expected) as caught:
         LinkSigner(base, secret, ttl, lambda: NOW)
     assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("slash", ["/", "\\/", "\\\\/", "%2F", "%252f", "\\u002f", "&#x2F;", "&#47;"])
+def test_a_token_is_hidden_however_it_is_quoted(slash: str) -> None:
+    token = token_of(signer().ack_url(("00000000000000a1",), "wecom-ops"))
+    quoted = f"POST {slash}a{slash}{token} failed"
+    assert hide_tokens(quoted) == f"POST {slash}a{slash}*** failed"
+
+
+def test_what_is_no_link_is_not_hidden() -> None:
+    said = "/a/short, data/recommender-home-of-2026, a recommender-home-of-2026"
+    assert hide_tokens(said) == said
 
 
 def test_no_secret_is_shown() -> None:

@@ -13,9 +13,13 @@ from agents.commands.main import main
 from alerting.alert import Alert
 from deploy.process import free_port
 from tests.agents.alerting_world import World, an_alert, eventually, world
+from tests.alerting.channels.receiver import Answer, receiving, told
+from tests.alerting.channels.receiver import status as answering
 from tests.alerting.notes import HOSTILE
 
 pytestmark = pytest.mark.allow_blocking  # aiohttp's and Faust's own, while they start
+
+NO_CONTENT = answering(204)
 
 
 class Terminal:
@@ -113,6 +117,9 @@ async def test_what_a_worker_refuses_is_one_line(
             (("silence", "model_id"), 2, "model_id"),
             (("silence", 'model_id=~"("'), 2, ""),
             (("silence", 'x="1"', "--for", "soon"), 2, "duration: expected"),
+            (("silence", 'x="1"', "--for", "0s"), 2, "duration: expected some time, got '0s'"),
+            (("ack", ""), 2, "expected an id, got nothing"),
+            (("unsilence", " "), 2, "expected an id, got nothing"),
             (("ack", "none"), 1, "no open alert has the id none"),
             (("ack", "../silences"), 1, "no open alert has the id ../silences"),
         ):
@@ -125,11 +132,65 @@ async def test_what_an_event_says_does_nothing_to_the_terminal(
     tmp_path: Path, redis_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with world(tmp_path, redis_url) as here:
-        await fired(here, replace(an_alert(), summary=f"[red]{HOSTILE}[/red] [/] \\"))
-        status, said, _ = await Terminal(capsys, here.url).type("list")
+        alert = replace(an_alert(), summary=f"[red]{HOSTILE}[/red] [/] \\[/] :smile: \\")
+        await fired(here, alert)
+        typed = Terminal(capsys, here.url)
+        assert (await typed.type("ack", alert.alert_id, "--by", "[/]x :smile:"))[0] == 0
+        status, said, _ = await typed.type("list")
         assert status == 0
-        assert "[red]" in said and "[/red] [/]" in said
+        assert "[red]" in said and "[/red] [/] \\[/] :smile: \\" in said
+        assert "acknowledged by [/]x :smile:" in said
         assert "\x1b" not in said and "\N{RIGHT-TO-LEFT OVERRIDE}" not in said
+
+
+async def test_one_that_fails_does_not_keep_the_others_back(
+    tmp_path: Path, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with world(tmp_path, redis_url) as here:
+        typed = Terminal(capsys, here.url)
+        alert = an_alert()
+        await fired(here, alert)
+        status, said, error = await typed.type("ack", "none", alert.alert_id, "gone", "--by", "alice")
+        assert (status, said) == (1, f"{alert.alert_id} acknowledged by alice\n")
+        assert error.splitlines() == [f"tidemark: error: no open alert has the id {one}" for one in ("none", "gone")]
+        silence_id = (await typed.type("silence", 'model_id="home"'))[1].split()[1]
+        status, said, error = await typed.type("unsilence", "none", silence_id)
+        assert (status, said) == (1, f"silence {silence_id} has ended\n")
+        assert error == "tidemark: error: no silence has the id none\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        told({"status": "success", "data": {"alerts": []}}),
+        told({"alerts": [{"alert_id": "a", "status": "firing"}], "silences": [{"id": "s", "ends_at": 2**62}]}),
+        told([]),
+        told(7),
+        answering(200),
+        answering(200, "<html>it works</html>"),
+        NO_CONTENT,
+    ],
+)
+async def test_another_server_is_no_worker(answer: Answer, capsys: pytest.CaptureFixture[str]) -> None:
+    async with receiving() as other:
+        other.otherwise = answer
+        for arguments in (["list"], ["silences"], ["ack", "a"], ["silence", 'x="1"'], ["unsilence", "s"]):
+            if answer is NO_CONTENT and arguments[0] == "unsilence":
+                continue  # there is nothing in this one to know a worker by
+            found, said, error = await Terminal(capsys, other.base_url).type(*arguments)
+            assert (found, said) == (1, ""), arguments
+            assert error.count("\n") == 1 and "is no tidemark worker" in error
+
+
+@pytest.mark.parametrize("token", ["a secret\n", "a\udcff"])
+def test_a_token_that_no_header_can_carry_is_wrong_usage(
+    token: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEMARK_WEB_TOKEN", token)
+    assert main(["alerts", "list", "--url", f"http://127.0.0.1:{free_port()}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("tidemark: error: TIDEMARK_WEB_TOKEN: expected printable") and error.count("\n") == 1
+    assert token.strip() not in error
 
 
 def test_where_no_worker_is_it_says_so_in_a_line(

@@ -119,6 +119,19 @@ def test_a_missing_hash_key_is_a_warning(
     assert captured.err.startswith("tidemark: warning: no hash key is configured")
 
 
+def test_links_that_anybody_could_sign_are_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TIDEMARK_HASH_KEY", raising=False)
+    file = tmp_path / "t.yaml"
+    file.write_text("links: {base_url: 'https://tidemark.example.com'}\n")
+    for command in (["check", str(file)], ["worker", "--config", str(file)]):
+        assert main(command) == 2
+        said, error = capsys.readouterr()
+        assert said == "" and error.count("\n") == 1
+        assert error.startswith("tidemark: error: links.base_url: expected a hash key too")
+
+
 def test_every_mistake_is_a_line_in_the_order_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "t.yaml"
     file.write_text("web: {port: 0}\nrules:\n  - {name: a, expr: ctr ~ 5%}\ngruop: x\n")

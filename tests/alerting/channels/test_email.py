@@ -180,6 +180,13 @@ async def test_a_server_that_quotes_the_password_does_not_bring_it_into_a_log() 
     assert failure.reason == "SMTP 554: you said *** *** ***"
 
 
+async def test_a_server_that_quotes_the_mail_does_not_bring_its_links_into_a_log() -> None:
+    async with smtp_serving() as mailbox:
+        mailbox.refusals["DATA"] = ["554 spam: https://tidemark.example.com/a/bG9uZw-token_77x and /a/bG9uZw-token_77x"]
+        failure = await failure_of(emailing(mailbox.port))
+    assert failure.reason == "SMTP 554: spam: https://tidemark.example.com/*** and /a/***"
+
+
 @pytest.mark.parametrize(
     ("answer", "retryable"),
     [("451 busy", True), ("421 closing", True), ("552 too large", False), ("554 no\x1b[2J", False)],

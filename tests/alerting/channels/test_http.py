@@ -183,6 +183,13 @@ async def test_links_that_are_quoted_back_are_cut_to_their_host(receiver: Receiv
     receiver.answer(status(400, said))
     reason = (await failure_of(poster())).reason
     assert reason == 'HTTP 400: {"said": "see https://tidemark.example.com/*** or <http://x.example/***>"}'
+    # As JSON may have it, as a query has it, and without the host.
+    receiver.answer(
+        status(400, r'{"said": "https:\/\/t.example\/a\/bG9uZw-token_77x", "to": "%2Fa%2FbG9uZw-token_77x"}')
+    )
+    assert (await failure_of(poster())).reason == r'HTTP 400: {"said": "https:\/\/t.example/***", "to": "%2Fa%2F***"}'
+    receiver.answer(status(400, "u=https%3A%2F%2Ft.example%2Fa%2Fshort&x=1 /a/bG9uZw-token_77x"))
+    assert (await failure_of(poster())).reason == "HTTP 400: u=https%3A%2F%2Ft.example/*** /a/***"
 
 
 async def test_a_closed_one_opens_again_when_it_is_used(receiver: Receiver, poster: Make) -> None:

@@ -46,6 +46,10 @@ def test_plain_data_and_back() -> None:
     [
         ({"ends_at": 1_000}, "^ends_at: expected a time after starts_at"),
         ({"ends_at": 1_001 + 366 * DAY_MS}, "^ends_at: expected a time after starts_at by at most 366 days"),
+        ({"starts_at": -1, "ends_at": 5}, "^starts_at: expected milliseconds since the epoch, up to the year 9999"),
+        ({"starts_at": 2**62, "ends_at": 2**62 + 1}, "^starts_at: expected milliseconds since the epoch, up to"),
+        ({"starts_at": 2**64 - 1, "ends_at": 2**64 + 9}, "^starts_at: expected milliseconds since the epoch, up to"),
+        ({"starts_at": 253_402_300_798_999, "ends_at": 253_402_300_799_001}, "^ends_at: expected milliseconds"),
         ({"id": ""}, "^id: expected 1 to 100"),
         ({"created_by": "x" * 101}, "^created_by: expected 1 to 100"),
         ({"comment": "x" * 1_001}, "^comment: expected at most 1000"),

@@ -66,13 +66,27 @@ def test_every_kind_of_alert_in_english(alert: Alert, lines: str) -> None:
         ),
         (
             SQL,
-            "recommender-home v3 的规则 many-errors 为 120，阈值 100，已持续 1 分钟"
+            "recommender-home v3 的规则 many-errors 的值为 120，阈值 100，已持续 1 分钟"
             "（calls 4,000，share 0.25，2026-05-01 10:02–10:03 UTC）",
         ),
         (NO_DATA, "recommender-home v3 的点击率已 5 分钟没有数据"),
         (
             replace(NO_DATA, status="resolved", resolved_at=TEN_O_CLOCK),
+            "recommender-home v3 的点击率数据已恢复，中断 5 分钟",
+        ),
+        (
+            replace(
+                NO_DATA,
+                status="resolved",
+                resolved_at=TEN_O_CLOCK,
+                related=dict(NO_DATA.related) | {"resolved_because": "rule_removed"},
+            ),
             "recommender-home v3 的点击率缺数据的告警结束，历时 5 分钟",
+        ),
+        (
+            LEVEL,
+            "recommender-home v3 的特征 gender 的漂移程度为严重，不低于轻微，已持续 1 分钟（PSI 0.41（严重；"
+            "样本 5,753，参考 86,000），KS 0.10（无；样本 5,700，参考 85,000），截至 2026-05-01 10:01 UTC 的 1 小时）",
         ),
         (
             replace(SQL, status="resolved", value=None, threshold=None, resolved_at=TEN_O_CLOCK),
@@ -84,6 +98,12 @@ def test_every_kind_of_alert_in_english(alert: Alert, lines: str) -> None:
 )
 def test_every_kind_of_alert_in_a_chinese_sentence(alert: Alert, sentence: str) -> None:
     assert summary_of(alert, "zh") == sentence
+
+
+def test_a_level_in_chinese_has_no_blanks_within() -> None:
+    message = render(a_note(LEVEL), locale="zh")
+    assert "指标：特征 gender 的漂移程度严重，不低于轻微\n" in message.text
+    assert "特征 gender 的漂移程度严重，不低于轻微（" in message.title
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,8 @@ def test_an_alert_in_chinese_and_in_the_time_of_those_who_read_it() -> None:
         "负责人：recsys\n"
         "处理手册：https://wiki.example.com/ctr-low\n"
         "确认告警：tidemark alerts ack 00000000000000a1\n"
-        "确认告警: https://tidemark.example.com/a/xyz\n"
-        "静默 1 小时: https://tidemark.example.com/a/abc\n"
+        "确认告警：https://tidemark.example.com/a/xyz\n"
+        "静默 1 小时：https://tidemark.example.com/a/abc\n"
     )
     assert [link.title for link in message.links] == ["确认告警", "静默 1 小时"]
 
@@ -114,6 +114,7 @@ def test_a_repeat_says_for_how_long_it_has_been_so() -> None:
     note = a_note(stage="repeat", at=TEN_O_CLOCK + 4 * 60 * MINUTE)
     assert render(note, locale="en").title.startswith("[Major] Still firing: ")
     assert "Why: still firing after 4 h\n" in render(note, locale="en").text
+    assert render(note, locale="zh").title.startswith("【重要】持续触发：")
     assert "原因：仍未恢复，已持续 4 小时\n" in render(note, locale="zh").text
 
 
@@ -140,6 +141,10 @@ def test_who_acknowledged() -> None:
     assert render(note, locale="en").title.startswith("[Major] Acknowledged: ")
     assert "Acknowledged by: li.wei: rolled back\n" in render(note, locale="en").text
     assert "确认人：li.wei：rolled back\n" in render(note, locale="zh").text
+    pressed = replace(alert, related=RELATED | {"acknowledged_by": "link on wecom-ops"})
+    note = a_note(pressed, stage="acknowledged")
+    assert "Acknowledged by: link on wecom-ops\n" in render(note, locale="en").text
+    assert "确认人：wecom-ops 中的链接\n" in render(note, locale="zh").text
 
 
 @pytest.mark.parametrize(
@@ -283,6 +288,14 @@ async def test_the_event_loop_reads_no_files_for_utc() -> None:
 def test_times_that_no_calendar_has_do_no_harm() -> None:
     alert = replace(CTR, fired_at=10**18, related={"window_start": "x", "window_end": -5, "for_ms": -1})
     assert f"Time: {10**18}\n" in render(a_note(alert), locale="en").text
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_a_long_group_full_of_marks_keeps_its_end(locale: Locale) -> None:
+    summary = {"summary": "_(x)*" * 60, "related": RELATED | {"summary_is_custom": True}}
+    message = render(a_note(*many(20, **summary)), locale=locale, links=LINKS)
+    assert len(message.markdown) > 8192
+    assert "tidemark alerts ack" in message.markdown and message.markdown.endswith("/a/abc)\n")
 
 
 def test_the_greatest_message_keeps_its_end() -> None:
