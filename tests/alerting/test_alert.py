@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerting.alert import Alert, Severity, alert_id_of, fingerprint_of, printable
+from alerting.alert import LATEST_MS, Alert, Severity, alert_id_of, fingerprint_of, printable
 from tables.errors import InputError
 from tests.alerting.samples import an_alert
 
@@ -27,7 +27,7 @@ alerts = st.builds(
     labels=st.dictionaries(texts, texts, max_size=4),
     value=st.none() | numbers,
     threshold=st.none() | numbers,
-    resolved_at=st.none() | st.integers(0, 2**53),
+    resolved_at=st.none() | st.integers(0, LATEST_MS),
     summary=texts,
     causes=st.lists(st.dictionaries(texts, json_values, max_size=2), max_size=2).map(tuple),
     related=st.dictionaries(texts, json_values, max_size=4),
