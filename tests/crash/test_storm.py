@@ -38,6 +38,8 @@ ALERTS = 2_000
 STORM_S = 10.0
 WITHIN_S = 5.0
 """A critical one is told so soon after the robot takes one more."""
+TO_THE_CHANNEL_S = 2.0
+"""From Kafka through the desk and a checkpoint; before, other critical ones may use what is free."""
 MOST_BYTES = 4_096
 MOST_MORE_MIB = 256
 """What the storm may add to the worker's memory."""
