@@ -116,6 +116,8 @@ class Backtest:
         """Rule that is a query -> minutes for which it returned nothing."""
         self.unanswered: dict[str, Counter[str]] = {}
         """Likewise -> why it could not be asked -> minutes."""
+        self.unseen = 0
+        """Rows that queries could not see."""
         self.dropped = 0
         """Decisions on series beyond MOST_SERIES."""
         self._by_name = {rule.name: rule for rule in rules}
@@ -247,6 +249,7 @@ def backtest(
             told(replay, runner.run(replay.finish()))
         finally:
             runner.run(app.aclose())
+    found.unseen = int(replay.app.metrics.sql_rows_left_out._value.get())
     for metric in replay.app.metrics.sql_answers.collect():
         for sample in metric.samples:
             rule, outcome = sample.labels.values()

@@ -45,6 +45,8 @@ def report(found: Backtest) -> Iterator[Text]:
                 yield Text("  judged nothing: no windows of its kind, or of the models that it is about", "dim")
             continue
         yield from _models(rule, of_rule, found)
+    if found.unseen:
+        yield Text(f"not seen by queries, for want of room or for long names: {counted(found.unseen, 'row')}", "red")
     if found.dropped:
         yield Text(f"too many series: {counted(found.dropped, 'window')} of further ones not shown", "red")
 
