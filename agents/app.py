@@ -131,6 +131,7 @@ def create_app(
         references=references,
         drift_policy=config.drift.policy_of,
         tap=tap,
+        waits=not live,
         targets=targets,
     )
 

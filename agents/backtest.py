@@ -24,6 +24,8 @@ MOST_SERIES: Final = 10_000
 MOST_POINTS: Final = 1_500
 """Of a line that is drawn: twice as many are there before neighbours become one."""
 
+_MOST_FEATURES: Final = 1_000
+
 LEFT_OUT: Final = frozenset(
     {
         Reason.OUT_OF_ORDER,
@@ -116,6 +118,10 @@ class Backtest:
         """Rule that is a query -> minutes for which it returned nothing."""
         self.unanswered: dict[str, Counter[str]] = {}
         """Likewise -> why it could not be asked -> minutes."""
+        self.other_features: dict[str, set[str]] = {}
+        """Rule -> the features of its models that it is not about, some of them."""
+        self.unseen = 0
+        """Rows that queries could not see."""
         self.dropped = 0
         """Decisions on series beyond MOST_SERIES."""
         self._by_name = {rule.name: rule for rule in rules}
@@ -152,6 +158,7 @@ class Backtest:
         if alert is not None:
             self._see(alert.started_at, alert.resolved_at or alert.fired_at)
         if reason is Reason.NOT_SELECTED:
+            self._pass_over(rule, decision)
             return
         model = decision.model_id, decision.model_version, decision.feature
         series = Series(decision.rule, *model, silent=alert is not None and "no_data" in alert.labels)
@@ -176,6 +183,12 @@ class Backtest:
     def _see(self, begin_ms: int, end_ms: int) -> None:
         self._begin_ms = begin_ms if self._begin_ms is None else min(self._begin_ms, begin_ms)
         self._end_ms = max(self._end_ms, end_ms)
+
+    def _pass_over(self, rule: Rule, decision: Decision) -> None:
+        features = self.other_features.setdefault(rule.name, set())
+        is_of_model = rule.selects(decision.model_id, decision.model_version, rule.feature)
+        if decision.feature and is_of_model and len(features) < _MOST_FEATURES:
+            features.add(decision.feature)
 
     def _track(self, series: Series) -> Track | None:
         track = self._tracks.get(series)
@@ -247,6 +260,7 @@ def backtest(
             told(replay, runner.run(replay.finish()))
         finally:
             runner.run(app.aclose())
+    found.unseen = int(replay.app.metrics.sql_rows_left_out._value.get())
     for metric in replay.app.metrics.sql_answers.collect():
         for sample in metric.samples:
             rule, outcome = sample.labels.values()

@@ -15,6 +15,7 @@ from agents.timeline import DAY_MS, SEVERITY_STYLES, Bar, draw
 from alerting.alert import printable
 from alerting.durations import say_duration
 from alerting.rules.decisions import Reason
+from alerting.rules.expressions import did_you_mean
 from alerting.rules.rule import Rule
 
 MOST_QUIET: Final = 10
@@ -42,9 +43,11 @@ def report(found: Backtest) -> Iterator[Text]:
             yield Text(f"  returned nothing for {counted(found.asked[rule.name], 'minute')}")
         if not of_rule:
             if rule.kind != "sql":
-                yield Text("  judged nothing: no windows of its kind, or of the models that it is about", "dim")
+                yield Text(f"  judged nothing: {_lacking(rule, found)}", "dim")
             continue
         yield from _models(rule, of_rule, found)
+    if found.unseen:
+        yield Text(f"not seen by queries, for want of room or for long names: {counted(found.unseen, 'row')}", "red")
     if found.dropped:
         yield Text(f"too many series: {counted(found.dropped, 'window')} of further ones not shown", "red")
 
@@ -163,6 +166,12 @@ def _model(rule: Rule, model: str, tracks: Tracks, found: Backtest) -> Iterator[
         yield Text(f"    {told_firing(rule, firing, found)}" + (f", {name}" if name else ""))
     if len(firings) > MOST_FIRINGS:
         yield Text(f"    and {len(firings) - MOST_FIRINGS:,} more", "dim")
+
+
+def _lacking(rule: Rule, found: Backtest) -> str:
+    if features := found.other_features.get(rule.name):
+        return f"no window has the feature {printable(rule.feature, _ID)}{did_you_mean(rule.feature, features)}"
+    return "no windows of its kind, or of the models that it is about"
 
 
 def _worst(rule: Rule, tracks: Tracks) -> tuple[str, str]:

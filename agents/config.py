@@ -209,18 +209,23 @@ def _read(path: str | Path | None, env: Mapping[str, str], overrides: Overrides,
     if rules_file:
         files.append(folder / rules_file)
         stamp += stamp_of(files[-1:])
+    join = read_join(top.section("join"))
     config = Config(
         group=group,
         broker=broker,
         store=store,
         topics=read_topics(top.section("topics")),
-        join=read_join(top.section("join")),
+        join=join,
         timing=read_timing(top.section("timing")),
         privacy=read_privacy(top.section("privacy"), folder, env, mistakes),
         web=_read_web(top.section("web"), env, overrides, mistakes),
         kafka=read_kafka(top.section("kafka"), folder, env),
         drift=read_drift(top.section("drift"), folder),
-        rules=read_rules_file(folder / rules_file, mistakes) if rules_file else read_rules(top),
+        rules=(
+            read_rules_file(folder / rules_file, mistakes, join.attribution_ms)
+            if rules_file
+            else read_rules(top, join.attribution_ms)
+        ),
         channels=channels,
         alerting=alerting,
         links=read_links(top.section("links")),

@@ -110,6 +110,11 @@ class Section:
         node = self._values.get(name)
         return None if node is None else construct(node)
 
+    def is_block(self, name: str) -> bool:
+        """Whether the field is a text in lines of its own, below its key."""
+        node = self._values.get(name)
+        return isinstance(node, yaml.ScalarNode) and node.style in ("|", ">")
+
     def section(self, name: str) -> "Section":
         """A nested mapping; an empty one where it is absent or null."""
         self._known.append(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,9 +27,13 @@ from tables.models import Model
 from tables.watermark import END, UNKNOWN
 from tables.window_merge import Merged, WindowMerge
 
+log = logging.getLogger("tidemark.rules")
+
 KINDS: Final[tuple[Kind, ...]] = ("ctr", "serving", "drift")
 MOST_ASKED: Final = 60
-"""Minutes that SQL rules may be behind; older ones are left out and counted."""
+"""Minutes that SQL rules of a worker may be behind; older ones are left out and counted."""
+TOO_OLD: Final = "too_old"
+"""The outcome of those."""
 MOST_CAUSES: Final = 3
 CAUSES_FOR_MS: Final = 5 * WINDOW_MS
 """A shift that was seen so long ago still explains what fires now."""
@@ -45,6 +51,8 @@ class JudgeSetting:
     metrics: Metrics
     tap: Tap | None = None
     """Told every decision, and the reading that it is about, where there is one."""
+    waits: bool = False
+    """SQL rules are asked about every minute before anything else is heard, as in a replay: none is too old."""
 
 
 class RuleJudge:
@@ -71,7 +79,7 @@ class RuleJudge:
         self._begin = min(merge.first_open for merge in merges.values())
         self._causes: dict[Model, list[tuple[int, dict[str, Any]]]] = {}
         self._sql_until = UNKNOWN
-        self._asked: list[int] = []
+        self._asked: deque[int] = deque()
         self._rows: RowTables | None = None
         self._left_over: set[str] = set()
         self.out: list[Outgoing] = []
@@ -118,8 +126,12 @@ class RuleJudge:
     def question(self) -> tuple[int, dict[str, SqlQuery], Payload] | None:
         """The oldest such minute, the queries by rule, and the rows that they see; None where there is none."""
         queries = {rule.name: rule.query for rule in self.book.rules if rule.query is not None}
-        if not self._asked or not queries or self._rows is None:
+        if not queries or self._rows is None:
             self._asked.clear()
+        while self._asked and self._rows is not None and not self._rows.models_at(self._asked[0]):
+            # There is nothing that an answer could be about; a silence of weeks is over at once.
+            self.answer(self._asked[0], {name: SqlAnswer() for name in queries})
+        if not self._asked or self._rows is None:
             return None
         return self._asked[0], queries, self._rows.at(self._asked[0])
 
@@ -127,7 +139,7 @@ class RuleJudge:
         """Take in what the queries returned for a minute, unless that has been done already."""
         if not self._asked or self._asked[0] != minute_ms:
             return
-        del self._asked[0]
+        self._asked.popleft()
         models = set() if self._rows is None else self._rows.models_at(minute_ms)
         names = {rule.name for rule in self.book.rules if rule.query is not None}
         for name, answer in answers.items():
@@ -187,7 +199,7 @@ class RuleJudge:
         rows.restore(chunks)
         if self._rows is None:
             self._throw_away(rows)
-        self._asked = list(state["asked"])
+        self._asked = deque(state["asked"])
         self._sql_until = UNKNOWN if self._rows is None else state["sql_until"]
         self._causes = {
             (model_id, version): [(end, dict(cause)) for end, cause in causes]
@@ -255,10 +267,20 @@ class RuleJudge:
         first = self._rows.oldest if self._sql_until == UNKNOWN else self._sql_until
         if until <= first:
             return
-        self._asked += range(max(first, until - MOST_ASKED * WINDOW_MS), until, WINDOW_MS)
-        del self._asked[:-MOST_ASKED]
+        self._asked += range(first, until, WINDOW_MS)
         self._sql_until = until
-        self._rows.forget(min(self._asked) - self._rows.lookback_ms)
+        if not self._setting.waits:
+            self._leave_out(len(self._asked) - MOST_ASKED)
+        self._rows.forget(self._asked[0] - self._rows.lookback_ms)
+
+    def _leave_out(self, minutes: int) -> None:
+        if minutes <= 0:
+            return
+        for _ in range(minutes):
+            self._asked.popleft()
+        log.warning("SQL rules are not asked about %d minutes: they are %s", minutes, TOO_OLD)
+        for name in [rule.name for rule in self.book.rules if rule.query is not None]:
+            self._setting.metrics.sql_answers.labels(name, TOO_OLD).inc(minutes)
 
     def _note_shifts(self, windows: Iterable[Merged[FeatureCounts]]) -> None:
         for merged in windows:

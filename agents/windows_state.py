@@ -55,7 +55,8 @@ class WindowsSetting:
     drift_policy: Callable[[str], DriftPolicy] = _default_policy
     """The drift policy of a model, by its id."""
     tap: Tap | None = None
-    """See JudgeSetting."""
+    waits: bool = False
+    """See JudgeSetting for both."""
     targets: Callable[[], int] = lambda: 1
     """How many partitions the partials topic has."""
 
@@ -75,7 +76,7 @@ class WindowsState(PartitionState):
             "serving": self._serving,
             "drift": self._drift.merge,
         }
-        judge = JudgeSetting(setting.policy, setting.rules, setting.alerts, setting.metrics, setting.tap)
+        judge = JudgeSetting(setting.policy, setting.rules, setting.alerts, setting.metrics, setting.tap, setting.waits)
         self.judge = RuleJudge(judge, self._merges, self._drift, self._watermark, self._sources.slowest, self._silence)
         self._out: list[Outgoing] = []
         self._next_offset = 0

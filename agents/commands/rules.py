@@ -153,13 +153,13 @@ def _condition(rule: Rule) -> str:
 
 
 def _test(args: argparse.Namespace) -> None:
-    rules = load_rules(args.rules)
+    config = load_config(args.config, {name: value for name, value in os.environ.items() if name != "TIDEMARK_CONFIG"})
+    rules = load_rules(args.rules, config.join.attribution_ms)
     names = [rule.name for rule in rules]
     for name in args.expect:
         if name not in names:
             raise ConfigError(f"--expect: expected one of the rules {', '.join(names)}, got {name!r}")
     _check_outputs(args)
-    config = load_config(args.config, {name: value for name, value in os.environ.items() if name != "TIDEMARK_CONFIG"})
     references = (*config.drift.references, *map(read_reference, args.references))
     config = replace(config, drift=replace(config.drift, references=references))
     chunks = read_chunks([args.recording], {}, time.time_ns() // 1_000_000 + LATEST_AHEAD_MS)

@@ -58,7 +58,10 @@ def resolved_alert(found: Judgement, incident: Incident) -> Alert:
     """The condition has not held for long enough."""
     resolved_at = found.window_end + found.rule.settle_ms
     alert = _alert(found.key, incident, resolved_at=resolved_at, value=found.value, summary="", related=_related(found))
-    return _in_words(replace(alert, threshold=threshold_of(found)), found, incident)
+    # A query that returns nothing says no threshold either: the one that was told goes on to hold.
+    if found.reading is not None:
+        alert = replace(alert, threshold=threshold_of(found))
+    return _in_words(alert, found, incident)
 
 
 def no_data_alert(key: Key, incident: Incident) -> Alert:

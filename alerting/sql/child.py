@@ -49,7 +49,10 @@ _SETTINGS: Final[dict[str, Any]] = {
 }
 _TABLE_FUNCTIONS: Final = {"generate_series", "range", "unnest"}
 #: What tells the time, or draws lots, beside the functions that the engine itself says are not constant.
-_OTHERS: Final = {"age", "ago", "pg_conf_load_time", "pg_postmaster_start_time", "pg_sleep", "reservoir_quantile"}
+_OTHERS: Final = {
+    *("age", "ago", "current_localtime", "current_localtimestamp", "pg_conf_load_time", "pg_postmaster_start_time"),
+    *("pg_sleep", "reservoir_quantile"),
+}
 #: Those that stand without parentheses, like a column.
 _WORDS: Final = {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
 _KEYS: Final = ("model_id", "model_version", "feature")

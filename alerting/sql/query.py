@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ _CHECK_S: Final = 2.0
 _START_S: Final = 20.0
 _MEMORY_MB: Final = 256
 _MESSAGE_LIMIT: Final = 500
+_MOST_REMEMBERED: Final = 1_000
 _WARM_UP: Final = "SELECT model_id, sum(clicks) AS value FROM ctr WHERE age = 0 GROUP BY model_id"
 
 
@@ -42,17 +43,30 @@ def parse_sql(text: object, where: str) -> SqlQuery:
     Raises ConfigError, which begins with `where` and names the line within the query, and RunError where the checking
     process cannot be started.
     """
-    if not isinstance(text, str) or not text.strip():
-        raise ConfigError(f"{where}: expected a SELECT, got {printable(repr(text))}")
-    if len(text) > _LONGEST_TEXT:
-        raise ConfigError(f"{where}: expected at most {_LONGEST_TEXT} characters of SQL, got {len(text)}")
-    if not all(char.isprintable() or char in "\n\t\r" for char in text):
-        raise ConfigError(f"{where}: expected printable characters, got {printable(repr(text))}")
-    try:
-        _check(text)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
+    if problem := _problem(text):
+        raise ConfigError(f"{where}: {problem}")
+    assert isinstance(text, str)  # else there is a problem
+    if text in _passed:
+        return SqlQuery(text)
+    replies = _checked([text])
+    if not replies:
+        raise ConfigError(f"{where}: expected a query that is planned within {_CHECK_S:g} s and {_MEMORY_MB} MB")
+    if "error" in replies[0]:
+        raise ConfigError(f"{where}: {described(replies[0])}")
+    _remember(text)
     return SqlQuery(text)
+
+
+def check_together(texts: Iterable[object]) -> None:
+    """Check many queries in one process, so that `parse_sql` need not start one for each of those that pass.
+
+    Raises RunError where the process cannot be started.
+    """
+    new = [text for text in texts if isinstance(text, str) and text not in _passed and not _problem(text)]
+    if len(new) > 1:
+        for text, reply in zip(new, _checked(new), strict=False):
+            if "error" not in reply:
+                _remember(text)
 
 
 def child_command() -> list[str]:
@@ -86,10 +100,33 @@ def described(reply: dict[str, Any]) -> str:
     return printable(line + reply["error"], _MESSAGE_LIMIT)
 
 
-@lru_cache(maxsize=1_000)
-def _check(text: str) -> None:
-    """In a process of its own: planning can hang or fill the memory just as running can. What passed is remembered."""
-    frames = settings_frame(_MEMORY_MB) + framed({"check": text, "within_s": _CHECK_S})
+#: What has passed, the latest last.
+_passed: dict[str, None] = {}
+
+
+def _remember(text: str) -> None:
+    _passed[text] = None
+    if len(_passed) > _MOST_REMEMBERED:
+        del _passed[next(iter(_passed))]
+
+
+def _problem(text: object) -> str:
+    """What is wrong with it at first sight."""
+    if not isinstance(text, str) or not text.strip():
+        return f"expected a SELECT, got {printable(repr(text))}"
+    if len(text) > _LONGEST_TEXT:
+        return f"expected at most {_LONGEST_TEXT} characters of SQL, got {len(text)}"
+    if not all(char.isprintable() or char in "\n\t\r" for char in text):
+        return f"expected printable characters, got {printable(repr(text))}"
+    return ""
+
+
+def _checked(texts: Sequence[str]) -> list[dict[str, Any]]:
+    """A reply to each, up to the one at which the process ended.
+
+    In a process of its own: planning can hang or fill the memory just as running can.
+    """
+    frames = settings_frame(_MEMORY_MB) + b"".join(framed({"check": text, "within_s": _CHECK_S}) for text in texts)
     try:
         done = subprocess.run(
             child_command(),
@@ -98,7 +135,7 @@ def _check(text: str) -> None:
             stderr=subprocess.DEVNULL,
             env={},
             cwd="/",
-            timeout=_START_S,
+            timeout=_START_S + _CHECK_S * (len(texts) - 1),
             start_new_session=True,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -106,10 +143,7 @@ def _check(text: str) -> None:
     replies = _replies(done.stdout)
     if not replies:
         raise RunError(f"the process that checks SQL ended with code {done.returncode}")
-    if len(replies) == 1:
-        raise ConfigError(f"expected a query that is planned within {_CHECK_S:g} s and {_MEMORY_MB} MB")
-    if "error" in replies[1]:
-        raise ConfigError(described(replies[1]))
+    return replies[1:]
 
 
 def _replies(data: bytes) -> list[dict[str, Any]]:

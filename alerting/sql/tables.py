@@ -158,7 +158,8 @@ class RowTables:
             self._drop(min(self._minutes))
 
     def _seen_from(self, minute_ms: int) -> list[int]:
-        return sorted(start for start in self._minutes if minute_ms - self.lookback_ms < start <= minute_ms)
+        first = minute_ms - self.lookback_ms + MINUTE_MS
+        return [start for start in range(first, minute_ms + 1, MINUTE_MS) if start in self._minutes]
 
     def _drop(self, start: int) -> int:
         rows = sum(map(len, self._minutes.pop(start).values()))

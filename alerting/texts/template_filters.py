@@ -71,19 +71,21 @@ def to_text(value: object) -> str:
     return str(value)[:LONGEST_TEXT]
 
 
-def _number(value: float, decimals: int = 0) -> str:
-    return f"{_finite(value):,.{_decimals(decimals)}f}"
+def _number(value: float | None, decimals: int = 0) -> str:
+    return "" if value is None else f"{_finite(value):,.{_decimals(decimals)}f}"
 
 
-def _percent(value: float, decimals: int = 1) -> str:
-    return f"{_finite(value) * 100:,.{_decimals(decimals)}f} %"
+def _percent(value: float | None, decimals: int = 1) -> str:
+    return "" if value is None else f"{_finite(value) * 100:,.{_decimals(decimals)}f} %"
 
 
-def _duration(value: float) -> str:
-    return say_duration(round(_finite(value)))
+def _duration(value: float | None) -> str:
+    return "" if value is None else say_duration(round(_finite(value)))
 
 
-def _time(value: float, zone: str = "UTC") -> str:
+def _time(value: float | None, zone: str = "UTC") -> str:
+    if value is None:
+        return ""
     at = in_zone(_finite(value), zone)
     return f"{at:%Y-%m-%d %H:%M} {say_offset(at)}"
 

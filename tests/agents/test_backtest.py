@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -16,6 +16,7 @@ from alerting.rules.decisions import Reason
 from alerting.rules.incidents import IncidentBook
 from alerting.rules.reading import CtrReading, SqlReading
 from alerting.rules.rule import Rule, parse_rule
+from tests.alerting.samples import drifted
 
 MINUTE = 60_000
 T0 = 1_777_629_600_000
@@ -229,6 +230,18 @@ def test_what_a_query_says_of_models_that_it_does_not_see_is_shown_as_left_out()
     assert [line.plain for line in report(found)][1:] == [
         '  "": never fired, nothing judged, 1 left out (foreign model)',
         "  all: never fired, nothing judged, 1 left out (foreign model)",
+    ]
+
+
+def test_a_feature_that_no_row_has_is_named() -> None:
+    rule = parse_rule({"name": "gender", "expr": "psi(gendr) >= 0.15", "model": "recommender-*"})
+    book, found = IncidentBook([rule]), Backtest((rule,))
+    readings = [drifted(0, psi=0.3, feature="gender"), replace(drifted(0, psi=0.3, feature="gendr"), model_id="other")]
+    for reading in readings:
+        for decision in book.observe(reading):
+            found.take(decision, reading)
+    assert [line.plain for line in report(found)][1:] == [
+        "  judged nothing: no window has the feature gendr (did you mean 'gender'?)"
     ]
 
 

@@ -63,6 +63,7 @@ class Partition:
     chunks: dict[str, bytes] = field(default_factory=dict)
     number: int = 0
     metrics: Metrics = field(default_factory=Metrics)
+    waits: bool = False
 
     def __post_init__(self) -> None:
         self.state = self.fresh()
@@ -71,6 +72,7 @@ class Partition:
         setting = WindowsSetting(
             JoinPolicy(), lambda: self.rules, "partials", "windows", "alerts", "dead", self.metrics, lambda: False,
             references=ReferenceBook(self.references), drift_policy=lambda _: DriftPolicy(horizon_ms=5 * MINUTE),
+            waits=self.waits,
         )  # fmt: skip
         return WindowsState(0, setting)
 
@@ -279,9 +281,26 @@ def test_whatever_happens_each_minute_is_answered_once_and_on_the_same_rows(step
 
 def test_who_is_far_behind_asks_about_the_latest_minutes_only() -> None:
     here = Partition((sql(),))
+    here.minutes(0, 300)
+    assert here.asked() == [*range(299 - MOST_ASKED, 299)]
+    assert here.metrics.sql_answers.labels("many", "too_old")._value.get() == 299 - MOST_ASKED
+
+
+def test_a_replay_asks_about_every_minute() -> None:
+    here = Partition((sql(),), waits=True)
+    here.minutes(0, 300)
+    assert here.asked() == [*range(299)]
+    assert here.metrics.sql_answers.labels("many", "too_old")._value.get() == 0
+
+
+def test_minutes_without_rows_are_well_and_need_not_be_asked_about() -> None:
+    here = Partition((sql(lookback_ms=3 * MINUTE),), waits=True)
     here.minutes(0, 2)
-    here.minutes(500, 502)
-    assert here.asked() == [*range(501 - MOST_ASKED, 501)]
+    here.state.answer(T0, {"many": SqlAnswer((row(),))})
+    here.hear(T0 + 100_000 * MINUTE)
+    assert here.asked() == [1, 2, 3]
+    assert alerts(here.checkpoint()) == [("many", "firing", "home"), ("many", "resolved", "home")]
+    assert here.metrics.sql_answers.labels("many", "answered")._value.get() == 99_999
 
 
 # -- when nothing comes any more

@@ -11,6 +11,7 @@ from alerting.rules.incidents import Decision, IncidentBook
 from alerting.rules.reading import SqlReading
 from alerting.rules.rule import Rule
 from alerting.sql.query import SqlQuery
+from alerting.texts.templates import compile_template
 from tests.alerting.rules.test_incidents import BAD, alerts
 from tests.alerting.samples import MINUTE, TEN_O_CLOCK, minute
 
@@ -72,8 +73,16 @@ def test_rows_come_and_stay_away() -> None:
     decisions = ask(book, 3)
     assert reasons(decisions) == ["resolved"]
     (resolved,) = alerts(decisions)
-    assert (resolved.alert_id, resolved.value, resolved.threshold) == (fired.alert_id, None, None)
+    assert (resolved.alert_id, resolved.value, resolved.threshold) == (fired.alert_id, None, 100)
     assert resolved.summary == "many of ranker v3 is over after 2 min (10:03-10:04 UTC)"
+
+
+def test_the_end_has_no_value_which_a_template_leaves_empty() -> None:
+    summary = "{{ rule }} {{ status }}: {{ value|number }}/{{ value|percent }} of {{ threshold|number }}"
+    rule = a_rule(for_ms=0, summary=summary, template=compile_template(summary, "summary"))
+    book = IncidentBook([rule])
+    assert [alert.summary for alert in alerts(ask(book, 0, row(0)))] == ["many firing: 120/12,000.0 % of 100"]
+    assert [alert.summary for alert in alerts(ask(book, 1))] == ["many resolved: / of 100"]
 
 
 def test_a_row_of_a_model_that_the_query_has_not_seen_does_not_count() -> None:

@@ -208,6 +208,10 @@ def test_joining_stops_where_nobody_reads_on() -> None:
         tracemalloc.stop()
 
 
+def test_what_is_empty_is_empty_as_a_number_too() -> None:
+    assert rendered("{{ a|percent }}{{ a|number(2) }}{{ a|duration }}{{ a|time('Asia/Shanghai') }}.", a=None) == "."
+
+
 def test_a_loop_ends_after_twenty_items() -> None:
     assert rendered("{% for item in items %}{{ item }},{% endfor %}", items=list(range(100_000))).endswith(",18,19,")
 
