@@ -89,7 +89,7 @@ class Desk:
         decisions = self.tick(now_ms)
         self._book.set_policy(policy)
         decisions.append(Decision(Reason.POLICY_REPLACED))
-        self._regrouping.move(self._book.incidents.values(), now_ms)
+        self._move_all(now_ms)
         for incident in list(self._book.incidents.values()):
             decisions += self._teller.pay(incident, now_ms)
         decisions += self._look_at_all(now_ms)
@@ -153,7 +153,7 @@ class Desk:
         """
         book = self._book
         if book.restore(state):
-            self._regrouping.move(book.incidents.values(), now_ms)
+            self._move_all(now_ms)
         for incident in book.incidents.values():
             if incident.is_open:
                 book.timers.set(("stale", incident.id), incident.heard_at + book.policy.stale_after_ms)
@@ -186,13 +186,13 @@ class Desk:
             book.flaps.began(alert.fingerprint, now_ms)
         former = book.find_condition(alert.fingerprint)
         if former is not None and former.is_open:
-            return self._supersede(former, alert, now_ms)
+            return self._supersede(former, alert, now_ms, told)
         if former is not None and (former.groups or former.owed or former.waiting):
             return self._reopen(former, alert, now_ms, told)
         incident = book.open(alert, now_ms)
         return [Decision(Reason.OPENED, alert.alert_id), *self._begin(incident, now_ms, told)]
 
-    def _supersede(self, former: Incident, alert: Alert, now_ms: int) -> list[Decision]:
+    def _supersede(self, former: Incident, alert: Alert, now_ms: int, told: bool) -> list[Decision]:
         book = self._book
         reason = Reason.SUPERSEDED if former.held is None else Reason.FLAPPING_HELD
         former.held = None
@@ -206,7 +206,12 @@ class Desk:
             decisions.append(Decision(Reason.ACKNOWLEDGED, alert.alert_id, alert=former.alert))
         if affected:
             self._regrouping.move([former], now_ms)
-            decisions += self._suppression.look(affected, now_ms)
+            self._escalating.begin_missing(former, now_ms, is_new=not told)
+            decisions += self._suppression.look(affected, now_ms, say=not told)
+            if told:
+                self._escalating.skip_to(former, now_ms)
+            else:
+                decisions += self._escalating.step(former, now_ms)
         return decisions
 
     def _reopen(self, former: Incident, alert: Alert, now_ms: int, told: bool) -> list[Decision]:
@@ -238,8 +243,7 @@ class Desk:
             if route.notify:
                 join = self._regrouping.join if goes_on else book.join
                 join(incident, route, now_ms)
-            if route.escalation and route.escalation not in incident.escalations:
-                self._escalating.begin(incident, route.escalation, now_ms, is_new=not told)
+        self._escalating.begin_missing(incident, now_ms, is_new=not told)
         if not any(route.notify or route.escalation for route in routes):
             decisions.append(Decision(Reason.RECORDED_ONLY, incident.alert.alert_id))
         if len(book.incidents) > book.limit:
@@ -375,6 +379,12 @@ class Desk:
             case ("kept", id_):
                 return self._give_up_waiting(book.incidents[id_], now_ms)
         raise AssertionError(f"no such timer: {name}")
+
+    def _move_all(self, now_ms: int) -> None:
+        self._regrouping.move(self._book.incidents.values(), now_ms)
+        for incident in self._book.incidents.values():
+            if not incident.escalations:  # what runs goes on as it was
+                self._escalating.begin_missing(incident, now_ms)
 
     def _look_at_all(self, now_ms: int) -> list[Decision]:
         looked = self._suppression.look(list(self._book.incidents), now_ms)
