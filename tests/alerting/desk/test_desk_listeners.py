@@ -70,7 +70,7 @@ class ListenerMachine(RuleBasedStateMachine):
             for alert in left.alerts if left is not None else ():
                 self.hears((notification.channel, alert.fingerprint), alert)
             if left is not None:
-                self.desk.sent(left, self.now)
+                self.desk.sent(notification, self.now)  # as it was decided
         del self.queue[:number]
 
     def hears(self, conversation: tuple[str, str], alert: Alert) -> None:
