@@ -26,6 +26,14 @@ class Escalating:
         for one in chain_of(policy, policies) if is_new else ():
             self._book.began(one.name, now_ms)
 
+    def begin_missing(self, incident: Incident, now_ms: int, *, is_new: bool = True) -> None:
+        """Start the policies that its routes ask for and that it has not begun."""
+        if incident.is_open and incident.acked_at is None:
+            for route in self._book.routes_for(incident):
+                if route.escalation and route.escalation not in incident.escalations:
+                    self.begin(incident, route.escalation, now_ms, is_new=is_new)
+            self.arm(incident)
+
     def stop(self, incident: Incident) -> None:
         """Nobody has to be told any more."""
         incident.escalations, incident.missed = {}, {}

@@ -71,9 +71,8 @@ class Trimming:
                         incident.owed[incident.owed.index(channel)] = notification.channel
                 if notification.channel in incident.told:
                     incident.told[notification.channel].reached = True
-            if incident.is_open and notification.stage != "acknowledged":
+            if self._is_out(incident, notification) and incident.is_open:
                 self._back_meanwhile(incident, notification, now_ms)
-            self._is_out(incident, notification)
 
     def failed(self, notification: Notification, now_ms: int) -> None:
         """It was given up, on this channel and on all that stand in for it; what still fires is tried again later."""
@@ -147,9 +146,6 @@ class Trimming:
 
     def _back_meanwhile(self, incident: Incident, notification: Notification, now_ms: int) -> None:
         """The condition came back when its end was on its way already: whoever has heard the end is told anew."""
-        ids = {alert.alert_id for alert in notification.alerts if alert.status == "resolved"}
-        if ids.isdisjoint(incident.aliases):
-            return
         for channel in (notification.channel, *notification.fallback_of):
             told = incident.told.get(channel)
             if told is None or told.at > notification.at:
@@ -165,8 +161,8 @@ class Trimming:
                     due = group.change_due(self._book.routes[group.route], now_ms)
                     self._book.flush_at(group, due, at_latest=True)
 
-    def _is_out(self, incident: Incident, notification: Notification) -> None:
-        """Nothing more is to be expected of the notification."""
+    def _is_out(self, incident: Incident, notification: Notification) -> bool:
+        """Nothing more is to be expected of the notification; returns whether it was to tell of the incident's end."""
         for key in incident.waiting:
             stand_in = key
             for channel in (*notification.fallback_of, notification.channel)[1:]:
@@ -174,7 +170,8 @@ class Trimming:
             if stand_in == notification.key:
                 incident.waiting.remove(key)
                 self._teller.forget_if_done(incident)
-                return
+                return True
+        return False
 
     def _incidents(self, notification: Notification) -> list[Incident]:
         found = {

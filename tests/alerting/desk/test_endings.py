@@ -164,6 +164,20 @@ def test_an_end_that_was_being_sent_when_it_is_back() -> None:
     assert world.at(3 * MINUTE).said()[2:] == ["2:00 chat firing a2"]
 
 
+def test_an_end_that_was_left_out_of_a_message_was_not_said() -> None:
+    world = World()
+    world.hear(A)
+    world.at(MINUTE).sends = False
+    world.hear(fires("b"), over(A))
+    (mixed,) = world.at(6 * MINUTE).queue[1:]
+    world.hear(A2)
+    left, _ = world.desk.trim(mixed, world.now)
+    assert left is not None
+    assert left.alert_ids == ("b",)
+    world.desk.sent(mixed, world.now)  # as it was decided, whatever was left of it
+    assert world.at(HOUR).said() == ["0:10 chat firing a", "5:10 chat firing b -a"]
+
+
 def test_a_begin_that_waited_until_it_was_over_and_back_is_told_as_it_is_now() -> None:
     world = slow()
     world.at(MINUTE).hear(over(A))

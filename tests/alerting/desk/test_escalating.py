@@ -69,6 +69,25 @@ def test_two_routes_that_ask_for_one_policy_escalate_once() -> None:
     assert world.at(15 * MINUTE).said() == ["0:00 mail firing a", "10:00 pager escalation a"]
 
 
+def test_a_route_that_escalates_from_now_on() -> None:
+    world = World()
+    world.hear(OWNED)
+    escalates = a_policy(a_route(escalation="page"))
+    world.at(MINUTE).take(world.desk.replace_policy(escalates, world.now))
+    world.at(2 * MINUTE).take(world.desk.replace_policy(escalates, world.now))
+    assert world.at(15 * MINUTE).said() == ["0:10 chat firing a", "1:00 mail firing a", "11:00 pager escalation a"]
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_what_becomes_critical_is_escalated(told: bool) -> None:
+    critical = a_route(name="/0", matchers=matching('severity="critical"'), notify=(), escalation="page")
+    world = World(a_policy(critical, a_route(name="/1")))
+    world.hear(OWNED, told=told)
+    world.at(MINUTE).hear(replace(OWNED, alert_id="a2", severity="critical"), told=told)
+    begins = [] if told else ["0:10 chat firing a", "1:00 mail firing a2"]
+    assert world.at(15 * MINUTE).said() == [*begins, "11:00 pager escalation a2"]
+
+
 # -- what each step says
 
 
