@@ -156,9 +156,10 @@ async def test_a_link_that_is_pressed_again_is_the_same_silence(tmp_path: Path, 
 async def test_what_cannot_be_silenced_is_said_and_long_names_are_cut(tmp_path: Path, redis_url: str) -> None:
     async with world(tmp_path, redis_url) as here:
         long, short = an_alert("m" * 1001), an_alert("home")
-        for alert in (long, short):
-            here.put(alert)
-            await eventually(lambda name=alert.alert_id: listed(here, name))
+        here.put(long)
+        here.put(short)
+        await eventually(lambda: listed(here, short.alert_id))
+        assert await listed(here, long.alert_id)
         status, page = await here.ask("POST", urlsplit(signer(here).silence_url((long.alert_id,), 60, "ops")).path)
         assert status == 400
         assert "Cannot be silenced" in page and "at most 1000 characters, got 1001" in page
