@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler, Middleware
 
 from alerting.signed_links import hide_tokens
@@ -22,8 +22,10 @@ API: Final = "/api/"
 class Problem(Exception):
     """What went wrong with a request: raised by a handler, answered as problem JSON."""
 
-    def __init__(self, status: int, title: str, detail: str) -> None:
+    def __init__(self, status: int, title: str, detail: str, *, closes: bool = False) -> None:
+        """`closes`: nothing more can be read from the connection."""
         super().__init__(detail)
+        self.closes = closes
         self.status = status
         self.title = title
         self.detail = detail
@@ -36,7 +38,10 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except Problem as problem:
         headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else {}
-        return _answer(request, problem.status, problem.title, problem.detail, headers)
+        answer = _answer(request, problem.status, problem.title, problem.detail, headers)
+        if problem.closes:
+            answer.force_close()
+        return answer
     except web.HTTPException as error:
         if error.status < 400:
             raise
@@ -45,6 +50,18 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception:
         log.exception("%s %s failed", request.method, hide_tokens(request.path))
         return _answer(request, 500, "Internal Server Error")
+
+
+async def expectation(request: web.Request) -> web.Response | None:
+    """Answer the header Expect: aiohttp's own refusal comes before every middleware, and is no problem."""
+    expected = request.headers.get("Expect", "")
+    if expected.lower() != "100-continue":
+        return _answer(request, 417, "Expectation Failed", "expected no header Expect, or 100-continue")
+    if request.version == HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # Of the answer itself nothing has been written yet.
+        request.writer.output_size = 0
+    return None
 
 
 def bearer(token: str) -> Middleware:

@@ -15,7 +15,7 @@ from agents import metric_protobuf
 from agents.config import WebConfig
 from agents.health import Health
 from agents.metrics import Metrics
-from agents.problem import bearer, problems
+from agents.problem import bearer, expectation, problems
 from tables.errors import RunError
 
 log = logging.getLogger("tidemark.web")
@@ -47,7 +47,10 @@ class WebServer:
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._show_metrics)
-        app.add_routes(self._routes)
+        app.add_routes(
+            web.RouteDef(each.method, each.path, each.handler, {**each.kwargs, "expect_handler": expectation})
+            for each in self._routes
+        )
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         await web.SockSite(self._runner, listener).start()

@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from email.headerregistry import Address
 from ipaddress import ip_address
 from typing import Final, Literal
 
@@ -76,7 +77,12 @@ class EmailChannel:
         self._port = DEFAULT_PORT[tls] if port is None else port
         self._tls: Tls = tls
         self._sender = parse_mailbox(sender, f"channel {name}: from")
-        self._recipients = tuple(parse_mailbox(text, f"channel {name}: to") for text in dict.fromkeys(recipients))
+        boxes: dict[str, Address] = {}
+        for text in recipients:
+            box = parse_mailbox(text, f"channel {name}: to")
+            # Each address once, whatever its owner is called beside it.
+            boxes.setdefault(box.addr_spec, box)
+        self._recipients = tuple(boxes.values())
         if not self._recipients:
             raise ConfigError(f"channel {name}: to: expected at least one address, got none")
         if bool(username) != bool(password):

@@ -40,11 +40,12 @@ def compose(message: Message, *, sender: Address, recipients: Sequence[Address],
     mail["In-Reply-To"] = root
     mail["References"] = root
     mail["Auto-Submitted"] = "auto-generated"
-    mail["Content-Language"] = message.locale
     lines = [_NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", line) for line in message.text.rstrip("\n").split("\n")]
     lines += [f"{link.title}: {link.url}" for link in message.links if link.url not in message.text]
     mail.set_content("".join(f"{line}\n" for line in lines))
     mail.add_alternative(_html(message, lines), subtype="html")
+    # Not before: contents that are set take what was said of contents away.
+    mail["Content-Language"] = message.locale
     return mail.as_bytes()
 
 

@@ -89,9 +89,9 @@ class TerminalChannel:
 
 
 def draw(message: Message) -> Text:
-    """In English two lines an alert and one a cause; in other languages the message in its own words."""
+    """In English two lines an alert, one a cause, and how to answer; else the message in its own words."""
     if message.locale == "en":
-        return Text("\n").join(_alert_lines(message, alert) for alert in message.alerts)
+        return Text("\n").join([*(_alert_lines(message, alert) for alert in message.alerts), *_how_to_answer(message)])
     text = _head(message, message.alerts[0])
     text.append(printable(message.title, _SUMMARY_LIMIT), style=_style_of(message.alerts[0]))
     for line in message.text.rstrip("\n").split("\n"):
@@ -115,6 +115,15 @@ def _alert_lines(message: Message, alert: Alert) -> Text:
         if (more := len(alert.causes) - _CAUSES_SHOWN) > 0:
             text.append(f"\n    and {more} more causes", style="dim")
     return text
+
+
+def _how_to_answer(message: Message) -> list[Text]:
+    """One line where anything still waits for somebody."""
+    firing = [alert.alert_id for alert in message.alerts if alert.status == "firing"]
+    if not firing:
+        return []
+    name = printable(firing[0]) if len(message.alerts) == 1 else "ID"
+    return [Text(f"    acknowledge: tidemark alerts ack {name}", style="dim")]
 
 
 def _head(message: Message, alert: Alert) -> Text:

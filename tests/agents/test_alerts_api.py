@@ -123,11 +123,18 @@ async def test_a_silence_that_would_not_hold_is_refused_at_once(
         assert (status, problem["title"]) == (409, "too many silences")
 
 
-async def test_a_body_that_is_not_what_its_headers_say(tmp_path: Path, redis_url: str) -> None:
+async def test_a_body_that_is_not_what_its_headers_say(
+    tmp_path: Path, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with world(tmp_path, redis_url) as here:
         path = "/api/v1/alerts/a1/ack"
         status, problem = await here.ask("POST", path, data=b"{}", headers={"Content-Encoding": "gzip"})
         assert (status, problem["title"]) == (400, "not readable")
+        status, problem = await here.ask("POST", path, data=b"{}", headers={"Expect": "a miracle"})
+        assert (status, problem["title"]) == (417, "Expectation Failed")
+        status, problem = await here.ask("POST", path, data=b"{}", headers={"Expect": "100-continue"})
+        assert (status, problem["title"]) == (404, "no such alert")
+        assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize(

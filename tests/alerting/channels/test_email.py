@@ -58,7 +58,7 @@ def part(mail: EmailMessage, kind: str) -> str:
 
 async def test_the_mail_that_somebody_gets() -> None:
     async with smtp_serving() as mailbox:
-        await told(emailing(mailbox.port, recipients=[ANN, f"Bob <{BOB}>"]))
+        await told(emailing(mailbox.port, recipients=[ANN, f"Bob <{BOB}>", f"Ann <{ANN}>", ANN]))
     (envelope,) = mailbox.received
     assert (envelope.mail_from, envelope.rcpt_tos) == ("tidemark@shop.example", [ANN, BOB])
     mail = parsed(envelope)
@@ -67,6 +67,7 @@ async def test_the_mail_that_somebody_gets() -> None:
     assert mail["Subject"].strip() == "FIRING major: CTR of recommender-home v3 is 4.1 %, below 5 % for 2 min"
     assert mail["Date"] == "Fri, 01 May 2026 10:00:00 +0000"
     assert mail["Auto-Submitted"] == "auto-generated"
+    assert mail["Content-Language"] == "en"
     assert mail.get_content_type() == "multipart/alternative"
     assert part(mail, "plain") == message_of().text
     assert "CTR of recommender-home v3 is 4.1 %, below 5 % for 2 min<br>" in part(mail, "html")

@@ -30,11 +30,18 @@ async def printed(colour: bool | None = None, **changes: object) -> str:
     return await shown(message_of(an_alert(**changes)), colour)
 
 
-async def test_two_lines_an_alert() -> None:
+async def test_an_alert_is_two_lines_and_how_to_answer() -> None:
     assert await printed(related={"owner": "ann", "runbook": "https://wiki.example.com/ctr"}) == (
         "2026-05-01 10:04:00 UTC  FIRING major  CTR of recommender-home v3 is 4.1 %, below 5 % for 2 min\n"
         "    ctr-low · alert 00000000000000a1 · owner ann · runbook https://wiki.example.com/ctr\n"
+        "    acknowledge: tidemark alerts ack 00000000000000a1\n"
     )
+
+
+async def test_of_several_one_line_says_how_to_answer_and_of_what_is_over_none() -> None:
+    text = await shown(message_of(an_alert(), an_alert(alert_id="b")))
+    assert text.endswith("alert b\n    acknowledge: tidemark alerts ack ID\n") and text.count("acknowledge:") == 1
+    assert "acknowledge:" not in await printed(status="resolved", resolved_at=TEN_O_CLOCK)
 
 
 async def test_a_resolved_alert_is_dated_when_it_was_over() -> None:
@@ -48,9 +55,9 @@ async def test_each_likely_cause_has_a_line() -> None:
         {"kind": "drift", "text": "b"},
     )
     lines = (await printed(causes=causes)).splitlines()
-    assert lines[2:] == ["    cause: new_user true 20 % -> 50 %, PSI 0.40 (severe)", "    cause: b"]
+    assert lines[2:-1] == ["    cause: new_user true 20 % -> 50 %, PSI 0.40 (severe)", "    cause: b"]
     lines = (await printed(causes=causes * 4)).splitlines()
-    assert (len(lines), lines[-1]) == (8, "    and 3 more causes")
+    assert (len(lines), lines[-2]) == (9, "    and 3 more causes")
     assert "cause" not in await printed(causes=causes, status="resolved", resolved_at=TEN_O_CLOCK)
 
 
@@ -62,7 +69,7 @@ async def test_a_repeat_and_an_escalation_say_so_and_when() -> None:
 
 async def test_an_alert_that_is_over_is_not_said_to_repeat() -> None:
     over = an_alert(alert_id="over", status="resolved", resolved_at=TEN_O_CLOCK + 10 * MINUTE)
-    first, _, second, _ = (await shown(message_of(an_alert(), over, stage="repeat"))).splitlines()
+    first, _, second, *_ = (await shown(message_of(an_alert(), over, stage="repeat"))).splitlines()
     assert "REPEAT major" in first
     assert second.startswith("2026-05-01 10:10:00 UTC  RESOLVED major")
 
@@ -84,7 +91,7 @@ async def test_each_severity_has_a_colour_of_its_own() -> None:
 
 
 async def test_a_long_summary_is_not_broken_into_lines() -> None:
-    assert (await printed(summary="x" * 400)).count("\n") == 2
+    assert (await printed(summary="x" * 400)).count("\n") == 3
 
 
 async def test_a_stream_of_few_letters_gets_question_marks() -> None:
