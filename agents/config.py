@@ -6,7 +6,7 @@ from files of their own, never from the configuration file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
@@ -57,6 +57,7 @@ __all__ = [
     "WebConfig",
     "find_mistakes",
     "load_config",
+    "load_judgement",
 ]
 
 DEFAULT_GROUP = "tidemark"
@@ -64,6 +65,8 @@ WEB_TOKEN_VARIABLE = "TIDEMARK_WEB_TOKEN"
 LEAST_WEB_TOKEN = 16
 DEFAULT_BROKER = "kafka://localhost:9092"
 DEFAULT_STORE = "redis://localhost:6379/0"
+CONNECTIONS = ("broker", "store", "channels", "alerting", "links", "privacy", "kafka", "web")
+"""Keys of the file that say where to go, whom to tell, and with which secrets."""
 
 
 class Overrides(TypedDict, total=False):
@@ -162,13 +165,15 @@ def load_config(path: str | Path | None, env: Mapping[str, str], overrides: Over
 
     :raises ConfigError: with the first mistake, and how many more there are.
     """
-    mistakes = Mistakes()
-    config = _read(path, env, overrides or {}, mistakes)
-    if not mistakes:
-        return config
-    found = mistakes.in_order()
-    more = len(found) - 1
-    raise ConfigError(found[0] + (f" (and {more} more, see tidemark check)" if more else ""))
+    return _complete(lambda mistakes: _read(path, env, overrides or {}, mistakes))
+
+
+def load_judgement(path: str | Path | None) -> Config:
+    """What a file says of how events are counted and judged: of a replay nobody is told, so it needs no secrets.
+
+    :raises ConfigError: as `load_config`.
+    """
+    return _complete(lambda mistakes: _read(path, {}, {}, mistakes, leave=CONNECTIONS))
 
 
 def find_mistakes(path: str | Path | None, env: Mapping[str, str], overrides: Overrides | None = None) -> list[str]:
@@ -181,10 +186,29 @@ def find_mistakes(path: str | Path | None, env: Mapping[str, str], overrides: Ov
     return mistakes.in_order()
 
 
-def _read(path: str | Path | None, env: Mapping[str, str], overrides: Overrides, mistakes: Mistakes) -> Config:
+def _complete(read: Callable[[Mistakes], Config]) -> Config:
+    mistakes = Mistakes()
+    config = read(mistakes)
+    if not mistakes:
+        return config
+    found = mistakes.in_order()
+    more = len(found) - 1
+    raise ConfigError(found[0] + (f" (and {more} more, see tidemark check)" if more else ""))
+
+
+def _read(
+    path: str | Path | None,
+    env: Mapping[str, str],
+    overrides: Overrides,
+    mistakes: Mistakes,
+    *,
+    leave: Collection[str] = (),
+) -> Config:
+    """`leave`: keys of the file that are not looked at."""
     path = path or env.get("TIDEMARK_CONFIG") or None
     stamp = stamp_of([Path(path)] if path else [])
     top = read_file(Path(path), mistakes) if path else read_text("", "defaults", mistakes)
+    top.leave(leave)
     folder = Path(path).parent if path else Path()
 
     group = top.take("group", values.group, DEFAULT_GROUP)

@@ -169,6 +169,12 @@ class Section:
                 self._known.append(name)
                 self.mistake(name, f"a secret does not belong in this file: {instead}")
 
+    def leave(self, names: Iterable[str]) -> None:
+        """Go on as if these keys were not there, whatever they hold."""
+        for name in names:
+            self._keys.pop(name, None)
+            self._values.pop(name, None)
+
     def finish(self) -> None:
         """Note every key that was never asked for, with the nearest known one."""
         for name, line in self._keys.items():

@@ -4,6 +4,7 @@ Everything streams: memory holds one block of lines, however long the file is.
 """
 
 import gzip
+import io
 import os
 import sys
 import zlib
@@ -21,6 +22,7 @@ MAX_LINE_BYTES = 16 * 2**20
 
 _BLOCK_BYTES = 256 * 2**10
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
 class Sink(Protocol):
@@ -104,7 +106,7 @@ def _read_chunks(path: str) -> Iterator[bytes]:
     require_readable(path)
     try:
         if path == "-":
-            yield from _read_plain(sys.stdin.buffer)
+            yield from _read_stream(sys.stdin.buffer)
             return
         with open(path, "rb") as file:
             if path.endswith(".gz"):
@@ -119,6 +121,18 @@ def _read_chunks(path: str) -> Iterator[bytes]:
         raise InputError(f"{path}: the compressed data are damaged: {error}") from error
     except OSError as error:
         raise InputError(f"{name_of(path)}: cannot be read: {error.strerror or error}") from error
+
+
+def _read_stream(file: BinaryIO) -> Iterator[bytes]:
+    """What has no name tells by its first bytes whether it is compressed."""
+    assert isinstance(file, io.BufferedReader)
+    begin = file.peek(4)
+    if begin.startswith(_GZIP):
+        yield from _read_gzip(file)
+    elif begin.startswith(_ZSTD):
+        yield from _read_zstd(file)
+    else:
+        yield from _read_plain(file)
 
 
 def _read_plain(file: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:

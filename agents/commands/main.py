@@ -66,6 +66,17 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**options)
         # argparse takes only whole negative numbers for values; `--since -1h` is one too.
         self._negative_number_matcher = re.compile(r"-\d.*")
+        self._is_mixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Files may stand before, between and after options, but where there are commands below."""
+        if self._is_mixing or self._subparsers is not None or "--" in (args or ()):
+            return super().parse_known_args(args, namespace)
+        self._is_mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_mixing = False
 
     def error(self, message: str) -> NoReturn:
         """Called by argparse for wrong usage."""

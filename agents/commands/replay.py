@@ -7,7 +7,6 @@ import asyncio
 import difflib
 import gc
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from agents.config import Config, TopicsConfig, load_config
+from agents.config import Config, TopicsConfig, load_judgement
 from agents.event_types import LATEST_AHEAD_MS
 from agents.line_files import Sink, open_sink
 from agents.reference_files import read_reference
@@ -88,7 +87,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Replay, and say on standard error what came of it. Raises ConfigError, RunError."""
-    config = load_config(args.config, {name: value for name, value in os.environ.items() if name != "TIDEMARK_CONFIG"})
+    config = load_judgement(args.config)
     references = (*config.drift.references, *map(read_reference, args.references))
     config = replace(config, drift=replace(config.drift, references=references))
     topic_files = _topic_files(args.topic_files, config.topics)

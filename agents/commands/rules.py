@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +20,7 @@ from agents.backtest import Backtest, backtest
 from agents.backtest_page import page
 from agents.backtest_text import between, report, timeline
 from agents.commands import check
-from agents.config import load_config
+from agents.config import load_judgement
 from agents.event_types import LATEST_AHEAD_MS
 from agents.line_files import Sink, open_sink
 from agents.reference_files import read_reference
@@ -153,7 +152,7 @@ def _condition(rule: Rule) -> str:
 
 
 def _test(args: argparse.Namespace) -> None:
-    config = load_config(args.config, {name: value for name, value in os.environ.items() if name != "TIDEMARK_CONFIG"})
+    config = load_judgement(args.config)
     rules = load_rules(args.rules, config.join.attribution_ms)
     names = [rule.name for rule in rules]
     for name in args.expect:

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -205,13 +205,15 @@ def test_a_full_disk_is_a_run_error() -> None:
         writer.write(line(b'"' + b"x" * 100_000 + b'"'))
 
 
-def test_a_dash_is_standard_input_and_output(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.ZstdCompressor().compress])
+def test_a_dash_is_standard_input_and_output(pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=out))
     with RecordingWriter("-") as writer:
         writer.write(line())
     assert not out.closed
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(out.getvalue())))
+    stdin = io.BufferedReader(io.BytesIO(pack(out.getvalue())))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stdin))
     assert read("-") == [line()]
 
 

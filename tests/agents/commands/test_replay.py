@@ -225,12 +225,37 @@ def test_a_dash_is_standard_input_and_output(
     may_day: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     plain = zstandard.ZstdDecompressor().stream_reader(may_day.read_bytes()).read()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(plain)))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(plain))))
     assert main(["replay", "-", "--windows", "-"]) == 0
     shown = capfdbinary.readouterr().out
     assert len(shown.splitlines()) > 20
     assert main(["replay", str(may_day), "--windows", "-"]) == 0
     assert capfdbinary.readouterr().out == shown
+
+
+def test_files_may_stand_on_both_sides_of_options(may_day: Path, tmp_path: Path) -> None:
+    (tmp_path / "none.jsonl").write_bytes(b"")
+    assert main(["replay", str(may_day), "--windows", str(tmp_path / "w.jsonl"), str(tmp_path / "none.jsonl")]) == 0
+    assert (tmp_path / "w.jsonl").read_bytes()
+
+
+def test_a_replay_needs_no_secrets_nor_what_a_worker_connects_to(
+    may_day: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("BROKER", "STORE", "WEB_PORT"):
+        monkeypatch.setenv(f"TIDEMARK_{name}", "nonsense")
+    file = tmp_path / "production.yaml"
+    file.write_text(
+        """\
+rules: [{name: ctr-low, expr: "ctr < 5%"}]
+channels: [{type: wecom, name: ops, url_env: NOT_SET_HERE}]
+alerting: {receivers: {operations: [ops], data-science: [ops]}}
+privacy: {hash_key_file: /run/secrets/not-here}
+"""
+    )
+    assert main(["replay", str(may_day), "--config", str(file), "--alerts", str(tmp_path / "alerts.jsonl")]) == 0
+    assert b"ctr-low" in (tmp_path / "alerts.jsonl").read_bytes()
+    assert main(["check", str(file)]) == 2  # who is to tell somebody needs them
 
 
 def test_outputs_are_compressed_by_their_names(may_day: Path, tmp_path: Path) -> None:
