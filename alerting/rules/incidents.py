@@ -11,18 +11,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from alerting.alert import Alert
+from alerting.rules.absence import GIVEN_UP_AFTER_MS, Absence, key_of
 from alerting.rules.decisions import Decision, Reason
-from alerting.rules.incident_alerts import (
-    Causes,
-    back_alert,
-    firing_alert,
-    given_up_alert,
-    left_alert,
-    no_data_alert,
-    resolved_alert,
-    threshold_of,
-    told_of,
-)
+from alerting.rules.incident_alerts import Causes, firing_alert, resolved_alert, threshold_of, told_of
 from alerting.rules.incident_machine import Incident, Judgement, Key, is_cut_off, step
 from alerting.rules.incident_recall import incident_of
 from alerting.rules.incident_state import Series, packed, unpacked
@@ -37,10 +28,6 @@ __all__ = ["DEFAULT_LIMIT", "GIVEN_UP_AFTER_MS", "Decision", "IncidentBook", "Re
 
 #: Model ids come from events: a flood of made-up ones must not fill the memory.
 DEFAULT_LIMIT: Final = 10_000
-#: Nobody expects rows after so long, nor an end of what they have shown.
-GIVEN_UP_AFTER_MS: Final = 2 * 86_400_000
-#: A version that another one has replaced, as a bad one is, never has rows again.
-VERSION_GONE_AFTER_MS: Final = 15 * 60_000
 
 _NO_MORE: Final = END // 2
 """Far beyond any time, and still so where a delay has been taken off the end."""
@@ -73,10 +60,7 @@ class IncidentBook:
         self._causes = causes
         self._limit = limit
         self._open = OpenIncidents(limit)
-        # Both in the order in which they were last touched: the first one is the first to be forgotten.
-        self._heard: dict[Series, int] = {}
-        self._expected: dict[Key, int] = {}
-        """What rules have judged whose `no_data` asks for more, and the end of its last rows."""
+        self._absence = Absence(self._open, limit)
         self._looked: dict[tuple[Kind, int], int] = {}
         """Up to when silence has been looked for."""
         self._take_rules(rules)
@@ -112,12 +96,12 @@ class IncidentBook:
                 continue
             if delay not in ended:
                 ended.add(delay)
-                decisions += self._end_other_versions(reading, delay)
+                decisions += self._absence.end_other_versions(self._rules, reading, delay)
             if not rule.selects(reading.model_id, reading.model_version, reading.feature):
                 decisions.append(Decision.on_reading(Reason.NOT_SELECTED, rule.name, reading))
                 continue
             if delay not in heard:
-                heard[delay] = self._hear(
+                heard[delay] = self._absence.hear(
                     Series(reading.model_id, reading.model_version, reading.kind, reading.feature, delay),
                     reading.window_end,
                 )
@@ -125,9 +109,9 @@ class IncidentBook:
             if before is not None and reading.window_end <= before:
                 decisions.append(Decision.on_reading(Reason.OUT_OF_ORDER, rule.name, reading))
                 continue
-            decisions += self._give_up(rule, _key(rule, reading), before, reading.window_start)
+            decisions += self._absence.give_up(rule, key_of(rule, reading), reading.window_start, before)
             if rule.no_data_ms:
-                decisions += self._end_silence(rule, reading)
+                decisions += self._absence.end_silence(rule, reading)
             decisions += self._judge(rule, reading)
         return decisions
 
@@ -149,7 +133,7 @@ class IncidentBook:
         rule = self._rules[rule_name]
         if rule.kind != "sql":
             raise KeyError(rule_name)
-        before = self._hear(Series(rule_name, "", "sql", "", rule.settle_ms), window_end)
+        before = self._absence.hear(Series(rule_name, "", "sql", "", rule.settle_ms), window_end)
         if before is not None and window_end <= before:
             return [Decision(Reason.OUT_OF_ORDER, None, rule_name, "", "", "", window_start, window_end)]
         decisions: list[Decision] = []
@@ -181,13 +165,7 @@ class IncidentBook:
         if not rules or until_ms <= self._looked.get((kind, settle_ms), until_ms - 1):
             return []
         self._looked[kind, settle_ms] = until_ms
-        decisions: list[Decision] = []
-        for key in [key for key in self._expected if key.rule in rules]:
-            decisions += self._look_for_silence(rules[key.rule], key, until_ms)
-        for key in [key for key in self._open if key.rule in rules]:
-            heard = self._heard.get(Series(*key[1:5], settle_ms))
-            decisions += self._give_up(rules[key.rule], key, heard, until_ms)
-        return decisions
+        return self._absence.look(rules, kind, until_ms, settle_ms)
 
     def replace_rules(self, rules: Iterable[Rule], at_ms: int) -> list[Decision]:
         """Judge by other rules from now on.
@@ -201,7 +179,7 @@ class IncidentBook:
 
     def state(self) -> dict[str, Any]:
         """All that the book remembers but its history, in lists, texts and numbers (JSON and msgpack carry it)."""
-        return packed(self._open, self._heard, self._expected)
+        return packed(self._open, self._absence.heard, self._absence.expected)
 
     def restore(self, state: Mapping[str, Any]) -> list[Decision]:
         """Go on from a `state()`, in place of what the book holds.
@@ -212,8 +190,7 @@ class IncidentBook:
         opened, heard, expected = unpacked(state)
         # A book of a lower limit keeps what was touched last.
         self._open = OpenIncidents(self._limit, opened)
-        self._heard = dict(list(heard.items())[-self._limit :])
-        self._expected = dict(list(expected.items())[-self._limit :])
+        self._absence = Absence(self._open, self._limit, heard, expected)
         self._looked = {}
         last: dict[tuple[str, ...], int] = {}
         for series, window_end in heard.items():
@@ -236,9 +213,9 @@ class IncidentBook:
             key, incident = found
             rule = self._rules.get(key.rule)
             if rule is not None and key.silent:
-                self._hear(Series(*key[1:5], rule.settle_ms), incident.started_at)
-                self._expect(key, incident.started_at)
-            decisions += self._keep(key, incident)
+                self._absence.hear(Series(*key[1:5], rule.settle_ms), incident.started_at)
+                self._absence.expect(key, incident.started_at)
+            decisions += self._open.keep(key, incident)
         return decisions + self._remove_orphans(lambda key, incident: incident.breached_until)
 
     # -- one window
@@ -254,9 +231,9 @@ class IncidentBook:
             value = changed.value
         if value is None:
             return [Decision.on_reading(_TOO_FEW[reading.kind], rule.name, reading)]
-        key = _key(rule, reading)
+        key = key_of(rule, reading)
         if rule.no_data_ms:
-            self._expect(key._replace(silent=True), reading.window_end)
+            self._absence.expect(key._replace(silent=True), reading.window_end)
         breached = rule.holds(value)
         return self._advance(
             Judgement(rule, key, reading.window_start, reading.window_end, breached, value, reading, changed)
@@ -277,90 +254,8 @@ class IncidentBook:
             alert = firing_alert(found, after, () if self._causes is None else self._causes(found.reading))
         decisions.append(Decision.on_window(reason, found, alert))
         if after is not None:
-            decisions += self._keep(found.key, after)
+            decisions += self._open.keep(found.key, after)
         return decisions
-
-    def _keep(self, key: Key, incident: Incident) -> list[Decision]:
-        forgotten = self._open.put(key, incident)
-        return [] if forgotten is None else [Decision.on_incident(Reason.EVICTED, *forgotten)]
-
-    def _hear(self, series: Series, window_end: int) -> int | None:
-        """Until when the series had been heard before."""
-        heard = self._heard.pop(series, None)
-        self._heard[series] = window_end if heard is None else max(heard, window_end)
-        if len(self._heard) > self._limit:
-            del self._heard[next(iter(self._heard))]
-        return heard
-
-    # -- silence
-
-    def _expect(self, key: Key, heard: int) -> None:
-        self._expected[key] = max(heard, self._expected.pop(key, heard))
-        if len(self._expected) > self._limit:
-            del self._expected[next(iter(self._expected))]
-
-    def _end_silence(self, rule: Rule, reading: Reading) -> list[Decision]:
-        key = _key(rule, reading)._replace(silent=True)
-        decisions: list[Decision] = []
-        if key in self._expected:
-            decisions += self._look_for_silence(rule, key, reading.window_start)
-        if key in self._expected:
-            self._expect(key, reading.window_end)
-        incident = self._open.take(key)
-        if incident is not None:
-            incident = replace(incident, breached_until=reading.window_start)
-            # Told when the first of the new rows are.
-            alert = back_alert(key, incident, reading.window_end - reading.window_start + rule.settle_ms)
-            decisions.append(Decision.on_incident(Reason.DATA_BACK, key, incident, alert))
-        return decisions
-
-    def _look_for_silence(self, rule: Rule, key: Key, until_ms: int) -> list[Decision]:
-        """Whether nothing has come until `until_ms`: the same decisions whenever it is asked."""
-        decisions: list[Decision] = []
-        heard = self._expected[key]
-        begun = heard + rule.no_data_ms
-        if until_ms >= begun and key not in self._open:
-            incident = Incident(heard, begun, begun + rule.settle_ms, told=told_of(rule, threshold=None))
-            decisions.append(Decision.on_incident(Reason.NO_DATA, key, incident, no_data_alert(key, incident)))
-            decisions += self._keep(key, incident)
-        if until_ms - heard >= GIVEN_UP_AFTER_MS:
-            del self._expected[key]
-            if incident_left := self._open.take(key):
-                incident = replace(incident_left, breached_until=heard + GIVEN_UP_AFTER_MS)
-                alert = given_up_alert(key, incident, rule.settle_ms)
-                decisions.append(Decision.on_incident(Reason.GIVEN_UP, key, incident, alert))
-        return decisions
-
-    def _give_up(self, rule: Rule, key: Key, heard: int | None, until_ms: int) -> list[Decision]:
-        """End what fires and has had no rows for so long that nothing else will end it."""
-        incident = self._open.get(key)
-        if incident is None or incident.fired_at is None or key.silent:
-            return []
-        last = incident.breached_until if heard is None else heard
-        if until_ms - last < GIVEN_UP_AFTER_MS:
-            return []
-        return self._leave(Reason.GIVEN_UP, key, last + GIVEN_UP_AFTER_MS + rule.settle_ms)
-
-    def _end_other_versions(self, reading: Reading, settle_ms: int) -> list[Decision]:
-        """End what fires of versions that have had no rows for a while: this one has taken their place."""
-        decisions: list[Decision] = []
-        for key in self._open.of_model(reading.model_id):
-            rule, incident = self._rules[key.rule], self._open[key]
-            if key.silent or key.kind != reading.kind or rule.settle_ms != settle_ms or incident.fired_at is None:
-                continue
-            if key.model_version == reading.model_version:
-                continue
-            last = self._heard.get(Series(*key[1:5], settle_ms), incident.breached_until)
-            if reading.window_start - last >= GIVEN_UP_AFTER_MS:
-                decisions += self._give_up(rule, key, last, reading.window_start)
-            elif reading.window_end - last >= VERSION_GONE_AFTER_MS:
-                decisions += self._leave(Reason.VERSION_GONE, key, reading.window_end + settle_ms)
-        return decisions
-
-    def _leave(self, reason: Reason, key: Key, at_ms: int) -> list[Decision]:
-        incident = self._open.take(key)
-        assert incident is not None  # it has just been looked at
-        return [Decision.on_incident(reason, key, incident, left_alert(key, incident, reason, at_ms))]
 
     # -- other rules
 
@@ -380,12 +275,12 @@ class IncidentBook:
         self.history.need(needs)
 
     def _remove_orphans(self, dated: Callable[[Key, Incident], int]) -> list[Decision]:
-        self._expected = {key: heard for key, heard in self._expected.items() if self._is_watched(key)}
+        self._absence.expect_only(self._is_watched)
         decisions: list[Decision] = []
         for key in [key for key in self._open if not self._is_watched(key)]:
             incident = self._open[key]
             if incident.fired_at is not None:
-                decisions += self._leave(Reason.RULE_REMOVED, key, dated(key, incident))
+                decisions += self._open.leave(Reason.RULE_REMOVED, key, dated(key, incident))
                 continue
             self._open.take(key)
             decisions.append(Decision.on_incident(Reason.RULE_REMOVED, key, incident))
@@ -399,7 +294,3 @@ class IncidentBook:
             and rule.selects(key.model_id, key.model_version, key.feature)
             and (rule.no_data_ms > 0 or not key.silent)
         )
-
-
-def _key(rule: Rule, reading: Reading) -> Key:
-    return Key(rule.name, reading.model_id, reading.model_version, reading.kind, reading.feature)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from alerting.rules.decisions import Decision, Reason
+from alerting.rules.incident_alerts import left_alert
 from alerting.rules.incident_machine import Incident, Key
 
 
@@ -16,7 +18,7 @@ class OpenIncidents(Mapping[Key, Incident]):
         self._all: dict[Key, Incident] = {}
         self._by_model: dict[str, dict[Key, None]] = {}
         for key, incident in list((opened or {}).items())[-limit:]:
-            self.put(key, incident)
+            self.keep(key, incident)
 
     def __getitem__(self, key: Key) -> Incident:
         return self._all[key]
@@ -41,16 +43,22 @@ class OpenIncidents(Mapping[Key, Incident]):
                 del self._by_model[key.model_id]
         return incident
 
-    def put(self, key: Key, incident: Incident) -> tuple[Key, Incident] | None:
-        """Set it as the one touched last; what has been forgotten for it."""
+    def keep(self, key: Key, incident: Incident) -> list[Decision]:
+        """Set it as the one touched last; what has to be forgotten for it."""
         self.take(key)
         self._all[key] = incident
         self._by_model.setdefault(key.model_id, {})[key] = None
         if len(self._all) <= self._limit:
-            return None
+            return []
         # Somebody has been told about a firing one, nobody about a pending one.
         pending = (other for other, it in self._all.items() if it.fired_at is None and other != key)
         evicted = next(pending, next(iter(self._all)))
-        forgotten = self.take(evicted)
-        assert forgotten is not None  # it has just been found there
-        return evicted, forgotten
+        forgotten = self._all[evicted]
+        self.take(evicted)
+        return [Decision.on_incident(Reason.EVICTED, evicted, forgotten)]
+
+    def leave(self, reason: Reason, key: Key, at_ms: int) -> list[Decision]:
+        """Look no longer at one that fires, and say so; `reason`: one of LEFT."""
+        incident = self._all[key]
+        self.take(key)
+        return [Decision.on_incident(reason, key, incident, left_alert(key, incident, reason, at_ms))]

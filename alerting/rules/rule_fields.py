@@ -18,6 +18,10 @@ _LONGEST_LOOKBACK_MS: Final = 6 * 60 * _MINUTE_MS
 _LONGEST_SILENCE_MS: Final = 24 * 60 * _MINUTE_MS
 _NAME_LIMIT: Final = 100
 _GLOBS_LIMIT: Final = 100
+_LABELS_LIMIT: Final = 30
+_LABEL_LIMIT: Final = 1_000
+#: What tells incidents of one rule and model apart.
+RESERVED_LABELS: Final = frozenset({"feature", "no_data"})
 _MINIMUM_LIMIT: Final = 10**12
 
 
@@ -69,10 +73,15 @@ def parse_labels(value: object, where: str) -> tuple[tuple[str, str], ...]:
     """Names and texts, sorted."""
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: expected a mapping of names to texts, got {value!r}")
+    if len(value) > _LABELS_LIMIT:
+        raise ConfigError(f"{where}: expected at most {_LABELS_LIMIT} labels, got {len(value)}")
     for key, text in value.items():
         if not isinstance(key, str):
             raise ConfigError(f"{where}: expected a text as name (put it in quotes), got {key!r}")
-        parse_text(text, f"{where}.{key}")
+        if key in RESERVED_LABELS:
+            raise ConfigError(f"{where}.{key}: expected another name: alerts have this label by themselves")
+        if max(len(key), len(parse_text(text, f"{where}.{key}"))) > _LABEL_LIMIT:
+            raise ConfigError(f"{where}: expected labels of at most {_LABEL_LIMIT:,} characters, got a longer one")
     return tuple(sorted(value.items()))
 
 

@@ -2,22 +2,22 @@
 
 Jinja parses; what it parsed is checked against a list of what is allowed, and then walked by a small interpreter of our
 own: no code is made from a template, no call, attribute or method of a Python object can be reached, and the cost is
-bounded by the lengths of the source, the loops and the output.
+bounded by the lengths of the source, the loops and the output, and by the steps that are taken.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
-import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
 
 from alerting.rules.expressions import did_you_mean
 from alerting.texts.alert_context import VARIABLES, context_of
-from alerting.texts.template_filters import FILTERS, Filter, plain, to_text, zone_of
+from alerting.texts.template_filters import FILTERS, Filter, plain, zone_of
+from alerting.texts.template_interpreter import Exhausted, Interpreter
 from tables.errors import ConfigError
 
 __all__ = ["VARIABLES", "Template", "compile_template", "context_of"]
@@ -27,29 +27,16 @@ logger = logging.getLogger(__name__)
 LONGEST_SOURCE: Final = 8192
 LONGEST_OUTPUT: Final = 8192
 CUT_MARK: Final = "… (cut)"
-MOST_ROUNDS: Final = 20
-"""Items of a list that a loop is over; what is beyond is left out."""
 _DEEPEST: Final = 30
 
 _PARSER: Final = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
 
-_COMPARE: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
-    "eq": operator.eq,
-    "ne": operator.ne,
-    "lt": operator.lt,
-    "lteq": operator.le,
-    "gt": operator.gt,
-    "gteq": operator.ge,
-    "in": lambda item, items: item in items,
-    "notin": lambda item, items: item not in items,
-}
 _ALLOWED: Final = (
     *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.CondExpr),
     *(nodes.Name, nodes.Getattr, nodes.Getitem, nodes.Const, nodes.Tuple, nodes.List, nodes.Filter),
     *(nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Neg),
 )
 _EXPECTED: Final = "names, .keys, [items], constants, comparisons, and/or/not, if, one level of for, and filters"
-_MISTAKES: Final = (TypeError, ValueError, ArithmeticError, LookupError)
 
 
 class Template:
@@ -69,94 +56,29 @@ class Template:
         """The text; what is not in `context` is empty in it. Never raises.
 
         An expression that does not fit its values, such as `"a" < 1`, leaves a mark in the text, and a line in the log
-        the first time. A text that is too long is cut, and ends in a mark.
+        the first time. A text that is too long, or takes more than 50,000 steps, is cut, and ends
+        in a mark.
         """
         parts: list[str] = []
         length = 0
-        for part in self._parts(self._tree.body, plain(context)):
-            parts.append(part)
-            length += len(part)
-            if length > self._longest:
-                break
+        is_whole = True
+        try:
+            for part in Interpreter(self._filters, self._complain).parts(self._tree.body, plain(context)):
+                parts.append(part)
+                length += len(part)
+                if length > self._longest:
+                    break
+        except Exhausted:
+            is_whole = False
         text = "".join(parts)
-        return text if length <= self._longest else text[: self._longest - len(CUT_MARK)] + CUT_MARK
-
-    def _parts(self, body: Iterable[nodes.Node], names: Mapping[str, Any]) -> Iterator[str]:
-        for node in body:
-            if isinstance(node, nodes.Output):
-                for item in node.nodes:
-                    yield item.data if isinstance(item, nodes.TemplateData) else self._shown(item, names)
-            elif isinstance(node, nodes.If):
-                taken = next((branch for branch in (node, *node.elif_) if self._judge(branch.test, names)), None)
-                yield from self._parts(node.else_ if taken is None else taken.body, names)
-            elif isinstance(node, nodes.For):
-                assert isinstance(node.target, nodes.Name)  # it has been checked
-                items = self._judge(node.iter, names)
-                if isinstance(items, list) and items:
-                    for item in items[:MOST_ROUNDS]:
-                        yield from self._parts(node.body, {**names, node.target.name: item})
-                else:
-                    yield from self._parts(node.else_, names)
-
-    def _shown(self, node: nodes.Node, names: Mapping[str, Any]) -> str:
-        try:
-            return to_text(self._value(node, names))
-        except _MISTAKES as error:
-            self._complain(node, error)
-            return f"[{type(error).__name__} in line {node.lineno}]"
-
-    def _judge(self, node: nodes.Node, names: Mapping[str, Any]) -> Any:
-        """The value of what decides over other parts; a mistaken one is as if it were absent."""
-        try:
-            return self._value(node, names)
-        except _MISTAKES as error:
-            self._complain(node, error)
-            return None
+        if is_whole and length <= self._longest:
+            return text
+        return text[: self._longest - len(CUT_MARK)] + CUT_MARK
 
     def _complain(self, node: nodes.Node, error: Exception) -> None:
         if not self._has_complained:
             self._has_complained = True
             logger.warning("%s: line %d of the template: %s", self._where, node.lineno, error)
-
-    def _value(self, node: nodes.Node, names: Mapping[str, Any]) -> Any:
-        match node:
-            case nodes.Const():
-                return node.value
-            case nodes.Name():
-                return names.get(node.name)
-            case nodes.Getattr():
-                return _item(self._value(node.node, names), node.attr)
-            case nodes.Getitem():
-                return _item(self._value(node.node, names), self._value(node.arg, names))
-            case nodes.Filter():
-                assert node.node is not None  # `{% filter %}` blocks have none, and are refused
-                values = [self._value(item, names) for item in (node.node, *node.args)]
-                return self._filters[node.name](*values)
-            case nodes.Compare():
-                return self._compare(node, names)
-            case nodes.And():
-                return self._value(node.left, names) and self._value(node.right, names)
-            case nodes.Or():
-                return self._value(node.left, names) or self._value(node.right, names)
-            case nodes.Not():
-                return not self._value(node.node, names)
-            case nodes.Neg():
-                return -self._value(node.node, names)
-            case nodes.CondExpr():
-                chosen = node.expr1 if self._value(node.test, names) else node.expr2
-                return None if chosen is None else self._value(chosen, names)
-            case nodes.Tuple() | nodes.List():
-                return [self._value(item, names) for item in node.items]
-        raise TypeError(f"{type(node).__name__} is not allowed")
-
-    def _compare(self, node: nodes.Compare, names: Mapping[str, Any]) -> bool:
-        left = self._value(node.expr, names)
-        for operand in node.ops:
-            right = self._value(operand.expr, names)
-            if not _COMPARE[operand.op](left, right):
-                return False
-            left = right
-        return True
 
 
 def compile_template(
@@ -254,12 +176,3 @@ def _named(node: nodes.Node) -> str:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _item(value: object, key: object) -> Any:
-    """Keys of mappings and places of lists, which plain data has; nothing else has any."""
-    if isinstance(value, Mapping):
-        return value.get(key) if isinstance(key, str) else None
-    if isinstance(value, list) and isinstance(key, int) and not isinstance(key, bool):
-        return value[key] if -len(value) <= key < len(value) else None
-    return None

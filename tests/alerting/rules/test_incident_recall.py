@@ -18,7 +18,7 @@ from alerting.sql.query import SqlQuery
 from tests.alerting.rules.test_incidents import BAD, GOOD, a_rule, alerts, reasons
 from tests.alerting.samples import MINUTE, TEN_O_CLOCK, an_alert, drifted, minute
 
-LABELS = {"team": "recsys", "feature": "of the shop", "no_data": "true"}
+LABELS = {"team": "recsys", "shop": "of books"}
 
 
 def still_open(told: list[Alert], **limit: int) -> list[Alert]:

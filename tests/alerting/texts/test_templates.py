@@ -198,6 +198,26 @@ def test_what_is_allowed_stays_small_and_quick_however_large_the_values(source: 
     assert peak < 32_000_000
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for i in items %}" + "{% if labels|lower == 1 %}{% endif %}" * 220 + "{% endfor %}",
+        "{% for i in items %}" + "{% if labels in [labels, labels] %}{% endif %}" * 170 + "{% endfor %}",
+        "{% for i in items %}" + "{{labels|truncate(1)}}" * 330 + "{% endfor %}",
+    ],
+    ids=["a filter", "a comparison", "a text of which little is shown"],
+)
+def test_work_that_leaves_no_text_is_counted_too(source: str) -> None:
+    template = compile_template("kept {{ a }}, " + source, "rules[0].summary", NAMES)
+    labels = {f"label-{number}": "x" * 1_000 for number in range(30)}
+    began = time.process_time()
+    text = template.render({"a": 1, "items": list(range(20)), "labels": labels})
+    # It took seconds, at each alert.
+    assert time.process_time() - began < 1
+    assert text.startswith("kept 1, ")
+    assert text.endswith("… (cut)")
+
+
 def test_joining_stops_where_nobody_reads_on() -> None:
     items = ["b" * 8192] * 20_000
     tracemalloc.start()
