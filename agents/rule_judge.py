@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
 from agents.metrics import Metrics
@@ -14,7 +15,7 @@ from agents.window_readings import readings_of
 from alerting.alert import Alert, printable
 from alerting.rules.decisions import Decision
 from alerting.rules.incidents import IncidentBook
-from alerting.rules.reading import Judged, Kind, SqlReading
+from alerting.rules.reading import Judged, Kind, Reading, SqlReading
 from alerting.rules.rule import DEFAULT_SETTLE_MS, Rule
 from alerting.sql.engine import SqlAnswer
 from alerting.sql.query import SqlQuery
@@ -34,6 +35,7 @@ MOST_ASKED: Final = 60
 """Minutes that SQL rules of a worker may be behind; older ones are left out and counted."""
 TOO_OLD: Final = "too_old"
 """The outcome of those."""
+LATE_MS: Final = 3 * WINDOW_MS
 MOST_CAUSES: Final = 3
 CAUSES_FOR_MS: Final = 5 * WINDOW_MS
 """A shift that was seen so long ago still explains what fires now."""
@@ -76,7 +78,7 @@ class RuleJudge:
         self._slowest = slowest
         self._silence = silence
         self._matured: dict[tuple[Kind, int], int] = {}
-        self._begin = min(merge.first_open for merge in merges.values())
+        self._begin = self._late_from = min(merge.first_open for merge in merges.values())
         self._causes: dict[Model, list[tuple[int, dict[str, Any]]]] = {}
         self._sql_until = UNKNOWN
         self._asked: deque[int] = deque()
@@ -90,23 +92,11 @@ class RuleJudge:
     def judge(self) -> None:
         """Judge what has come of age."""
         # Drift first: it explains what else fires in the same window.
-        for (kind, settle), since in sorted(self._matured.items(), key=lambda item: item[0][0] != "drift"):
-            watermark, silence = self._watermark(kind), self._silence(kind)
-            windows, until = self._merges[kind].mature(waited(watermark, silence, settle), settle, since)
-            self._matured[kind, settle] = until
-            if until == since and not silence:
-                continue
-            is_standard = settle == settled_ms(self._setting.policy, DEFAULT_SETTLE_MS[kind])
-            if is_standard and kind == "drift":
-                self._note_shifts(windows)
-            for reading in readings_of(kind, windows, self._drift):
-                if is_standard and self._rows is not None:
-                    self._rows.put(reading)
+        for kind in sorted(KINDS, key=lambda kind: kind != "drift"):
+            looked_until = self._look_at(kind)
+            for settle, until in looked_until.items():
                 for delay in self._delays(kind, settle):
-                    self._take(self.book.observe(reading, delay), reading)
-            looked_until = max(until, watermark + silence - settle) if silence else until
-            for delay in self._delays(kind, settle):
-                self._take(self.book.observe_time(kind, looked_until, delay), None)
+                    self._take(self.book.observe_time(kind, until, delay), None)
         if self._rows is not None:
             self._setting.metrics.sql_rows_left_out.inc(self._rows.take_left_out())
         self._ask()
@@ -219,6 +209,32 @@ class RuleJudge:
 
     # -- inside
 
+    def _look_at(self, kind: Kind) -> dict[int, int]:
+        """Judge the windows of a kind that have reached an age at which somebody looks at them, in the order of the
+        moments at which they did; returns up to when each of these ages has been looked at."""
+        policy = self._setting.policy
+        standard = settled_ms(policy, DEFAULT_SETTLE_MS[kind])
+        looks: list[tuple[int, int, Reading]] = []
+        looked_until: dict[int, int] = {}
+        for settle in sorted(settle for its_kind, settle in self._matured if its_kind == kind):
+            since, watermark, silence = self._matured[kind, settle], self._watermark(kind), self._silence(kind)
+            windows, until = self._merges[kind].mature(waited(watermark, silence, settle), settle, since)
+            self._matured[kind, settle] = until
+            if until == since and not silence:
+                continue
+            if settle == standard and kind == "drift":
+                self._note_shifts(windows)
+            looks += [(each.window_end + settle, settle, each) for each in readings_of(kind, windows, self._drift)]
+            looked_until[settle] = max(until, watermark + silence - settle) if silence else until
+        for _, settle, reading in sorted(looks, key=itemgetter(0, 1)):
+            if settle == standard and self._rows is not None:
+                self._rows.put(reading)
+            for delay in self._delays(kind, settle):
+                self._take(self.book.observe(reading, delay), reading)
+            if settle in late_looks(policy, kind) and reading.window_end > self._late_from:
+                self._take(self.book.observe_late(reading, settle), reading)
+        return looked_until
+
     def _follow_rules(self) -> None:
         policy, rules = self._setting.policy, self.book.rules
         waits: set[tuple[Kind, int]] = {
@@ -226,8 +242,11 @@ class RuleJudge:
         }
         # What SQL rules and causes look at is judged at the standard ages, whether or not a rule is.
         waits |= {(kind, settled_ms(policy, DEFAULT_SETTLE_MS[kind])) for kind in KINDS}
+        waits |= {(rule.kind, late) for rule in rules if rule.kind != "sql" for late in late_looks(policy, rule.kind)}
         begin = max(self._matured.values(), default=self._begin)
         self._matured = {wait: self._matured.get(wait, begin) for wait in sorted(waits)}
+        # What was judged by other rules is not looked at again by these.
+        self._late_from = begin
         for kind, merge in self._merges.items():
             merge.settles = {settle for its_kind, settle in waits if its_kind == kind}
         lookbacks = [rule.lookback_ms for rule in rules if rule.kind == "sql"]
@@ -340,3 +359,9 @@ def waited(watermark: int, silence_ms: int, settle_ms: int) -> int:
 def settled_ms(policy: JoinPolicy, settle_ms: int) -> int:
     """How long after its end a window is judged: what is final does not change, however long a rule would wait."""
     return min(settle_ms, policy.attribution_ms)
+
+
+def late_looks(policy: JoinPolicy, kind: Kind) -> tuple[int, ...]:
+    """How long after its end a window is looked at again, in case that nothing of it had come: the logs of one model
+    may be minutes behind those of the others. Drift needs none, as it is of a horizon."""
+    return () if kind in ("drift", "sql") else (settled_ms(policy, LATE_MS), policy.attribution_ms)

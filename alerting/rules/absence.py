@@ -18,6 +18,8 @@ from alerting.rules.rule import Rule
 GIVEN_UP_AFTER_MS: Final = 2 * 86_400_000
 #: A version that another one has replaced, as a bad one is, never has rows again.
 VERSION_GONE_AFTER_MS: Final = 15 * 60_000
+#: Windows of a series that may come late; by then older ones are final.
+MOST_LATE: Final = 10
 
 
 def key_of(rule: Rule, reading: Reading) -> Key:
@@ -34,8 +36,9 @@ class Absence:
         limit: int,
         heard: Mapping[Series, int] | None = None,
         expected: Mapping[Key, int] | None = None,
+        too_few: Mapping[Key, tuple[int, ...]] | None = None,
     ) -> None:
-        """Of `heard` and `expected` no more than the last `limit` are kept."""
+        """Of `heard`, `expected` and `too_few` no more than the last `limit` are kept."""
         self._open = opened
         self._limit = limit
         # Both in the order in which they were last touched: the first one is the first to be forgotten.
@@ -43,6 +46,8 @@ class Absence:
         """Series -> end of its last rows."""
         self.expected = dict(list((expected or {}).items())[-limit:])
         """What rules have judged whose `no_data` asks for more -> likewise."""
+        self.too_few = dict(list((too_few or {}).items())[-limit:])
+        """Ends of the last windows that had too few rows to be judged, while none after them has been."""
 
     def hear(self, series: Series, window_end: int) -> int | None:
         """Until when the series had been heard before."""
@@ -58,9 +63,27 @@ class Absence:
         if len(self.expected) > self._limit:
             del self.expected[next(iter(self.expected))]
 
+    def note_too_few(self, key: Key, window_end: int) -> None:
+        """There may be more rows when this window is looked at again."""
+        ends = {*self.too_few.pop(key, ()), window_end}
+        self.too_few[key] = tuple(sorted(ends)[-MOST_LATE:])
+        if len(self.too_few) > self._limit:
+            del self.too_few[next(iter(self.too_few))]
+
+    def is_unjudged(self, key: Key, series: Series, window_end: int) -> bool:
+        """Whether nothing of this window, or too little, was there when it was due, nor has a later one been judged."""
+        heard = self.heard.get(series)
+        return heard is None or window_end > heard or window_end in self.too_few.get(key, ())
+
+    def was_judged(self, key: Key, window_end: int) -> None:
+        """Windows up to this one are not judged any more."""
+        if later := tuple(end for end in self.too_few.pop(key, ()) if end > window_end):
+            self.too_few[key] = later
+
     def expect_only(self, is_watched: Callable[[Key], bool]) -> None:
         """Wait no longer for anything else."""
         self.expected = {key: heard for key, heard in self.expected.items() if is_watched(key)}
+        self.too_few = {key: ends for key, ends in self.too_few.items() if is_watched(key)}
 
     def look(self, rules: Mapping[str, Rule], kind: Kind, until_ms: int, settle_ms: int) -> list[Decision]:
         """What there is to say once these rules of a kind and delay have judged all rows until then."""

@@ -24,7 +24,21 @@ class Series(NamedTuple):
     settle_ms: int
 
 
-def packed(opened: Mapping[Key, Incident], heard: Mapping[Series, int], expected: Mapping[Key, int]) -> dict[str, Any]:
+class Unpacked(NamedTuple):
+    """What `packed` was given."""
+
+    opened: dict[Key, Incident]
+    heard: dict[Series, int]
+    expected: dict[Key, int]
+    too_few: dict[Key, tuple[int, ...]]
+
+
+def packed(
+    opened: Mapping[Key, Incident],
+    heard: Mapping[Series, int],
+    expected: Mapping[Key, int],
+    too_few: Mapping[Key, tuple[int, ...]],
+) -> dict[str, Any]:
     """All keep their order. What was told is there once for all incidents of a rule."""
     told: dict[Told, int] = {}
     rows = []
@@ -37,10 +51,11 @@ def packed(opened: Mapping[Key, Incident], heard: Mapping[Series, int], expected
         "open": rows,
         "heard": [[*series, window_end] for series, window_end in heard.items()],
         "expected": [[*key, window_end] for key, window_end in expected.items()],
+        "too_few": [[*key, list(ends)] for key, ends in too_few.items()],
     }
 
 
-def unpacked(state: Mapping[str, Any]) -> tuple[dict[Key, Incident], dict[Series, int], dict[Key, int]]:
+def unpacked(state: Mapping[str, Any]) -> Unpacked:
     """The reverse. Raises StoreError when the state is of another version or damaged."""
     try:
         if state["version"] != _VERSION:
@@ -57,6 +72,7 @@ def unpacked(state: Mapping[str, Any]) -> tuple[dict[Key, Incident], dict[Series
             opened[Key(*key)] = Incident(started_at, breached_until, fired_at, clear_ms, voice)
         heard = {Series(*series): window_end for *series, window_end in state["heard"]}
         expected = {Key(*key): window_end for *key, window_end in state["expected"]}
-        return opened, heard, expected
+        too_few = {Key(*key): tuple(ends) for *key, ends in state["too_few"]}
+        return Unpacked(opened, heard, expected, too_few)
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"incidents cannot be restored: {type(error).__name__}: {error}") from error

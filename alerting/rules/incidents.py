@@ -115,6 +115,29 @@ class IncidentBook:
             decisions += self._judge(rule, reading)
         return decisions
 
+    def observe_late(self, reading: Reading, age_ms: int) -> list[Decision]:
+        """Judge a window of which nothing, or too little, was there when its rules were due: it is `age_ms` old by now,
+        and so much later what is said of it is dated.
+
+        Rules that were due before this age judge it as if it were their delay, unless they have judged it, or a later
+        window of its series. Not those that look back, nor those with `no_data`, which say themselves that rows are
+        missing.
+        """
+        decisions: list[Decision] = []
+        late: set[Series] = set()
+        for rule in self._by_kind.get(reading.kind, ()):
+            if rule.settle_ms >= age_ms or rule.no_data_ms or rule.change is not None:
+                continue
+            if not rule.selects(reading.model_id, reading.model_version, reading.feature):
+                continue
+            series = Series(reading.model_id, reading.model_version, reading.kind, reading.feature, rule.settle_ms)
+            if self._absence.is_unjudged(key_of(rule, reading), series, reading.window_end):
+                late.add(series)
+                decisions += self._judge(replace(rule, settle_ms=age_ms), reading)
+        for series in late:
+            self._absence.hear(series, reading.window_end)
+        return decisions
+
     def observe_sql(
         self,
         rule_name: str,
@@ -179,7 +202,8 @@ class IncidentBook:
 
     def state(self) -> dict[str, Any]:
         """All that the book remembers but its history, in lists, texts and numbers (JSON and msgpack carry it)."""
-        return packed(self._open, self._absence.heard, self._absence.expected)
+        absence = self._absence
+        return packed(self._open, absence.heard, absence.expected, absence.too_few)
 
     def restore(self, state: Mapping[str, Any]) -> list[Decision]:
         """Go on from a `state()`, in place of what the book holds.
@@ -187,10 +211,10 @@ class IncidentBook:
         Where it was made under other rules, it is as if they had been replaced after the last window of each series.
         Raises StoreError when the state is of another version or damaged; the book is then unchanged.
         """
-        opened, heard, expected = unpacked(state)
+        opened, heard, expected, too_few = unpacked(state)
         # A book of a lower limit keeps what was touched last.
         self._open = OpenIncidents(self._limit, opened)
-        self._absence = Absence(self._open, self._limit, heard, expected)
+        self._absence = Absence(self._open, self._limit, heard, expected, too_few)
         self._looked = {}
         last: dict[tuple[str, ...], int] = {}
         for series, window_end in heard.items():
@@ -229,9 +253,11 @@ class IncidentBook:
             if changed is None:
                 return [Decision.on_reading(Reason.NO_HISTORY, rule.name, reading)]
             value = changed.value
-        if value is None:
-            return [Decision.on_reading(_TOO_FEW[reading.kind], rule.name, reading)]
         key = key_of(rule, reading)
+        if value is None:
+            self._absence.note_too_few(key, reading.window_end)
+            return [Decision.on_reading(_TOO_FEW[reading.kind], rule.name, reading)]
+        self._absence.was_judged(key, reading.window_end)
         if rule.no_data_ms:
             self._absence.expect(key._replace(silent=True), reading.window_end)
         breached = rule.holds(value)

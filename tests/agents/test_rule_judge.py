@@ -449,3 +449,86 @@ def test_the_three_strongest_of_the_latest_window_are_named_and_survive_a_restar
     (told,) = [orjson.loads(message.value or b"") for message in changes.before if message.topic == "alerts"]
     assert told["causes"][0]["text"].startswith("c ")
     assert "50 % -> 92 %, PSI" in told["causes"][0]["text"]
+
+
+# Logs that come minutes after those of other models
+
+
+def both(here: Partition, minutes: int, behind: int, split: int = 0) -> None:
+    """Minutes of a model that is on time, and of one whose clicks are few and whose rows come so many minutes behind;
+    `split`: impressions of these that are on time."""
+    for minute in range(minutes):
+        rows = [PartialRow("home", "v1", T0 + minute * MINUTE, 100, 10)]
+        if split:
+            rows.append(PartialRow("late", "v1", T0 + minute * MINUTE, split, 0))
+        if minute >= behind:
+            rows.append(PartialRow("late", "v1", T0 + (minute - behind) * MINUTE, 100, 1))
+        here.hear(T0 + (minute + 1) * MINUTE, *rows)
+
+
+def fired(changes: Changes) -> list[tuple[str, int, int, int]]:
+    """Model, impressions, and when it began and fired, in minutes."""
+    alerts = [orjson.loads(each.value or b"") for each in changes.before if each.topic == "alerts"]
+    return [
+        (
+            each["model_id"],
+            each["related"]["impressions"],
+            (each["started_at"] - T0) // MINUTE,
+            (each["fired_at"] - T0) // MINUTE,
+        )
+        for each in alerts
+        if each["status"] == "firing"
+    ]
+
+
+SOME = parse_rule({"name": "low", "expr": "ctr < 5%", "for": "0s", "min_impressions": 50, "settle": "30s"})
+
+
+@pytest.mark.parametrize(("behind", "fires"), [(0, 1), (2, 4), (6, 11)])
+def test_a_model_whose_logs_come_late_is_judged_late_and_not_never(behind: int, fires: int) -> None:
+    here = Partition((SOME,))
+    both(here, 20, behind)
+    assert fired(here.checkpoint()) == [("late", 100, 0, fires)]
+
+
+def test_where_too_little_was_there_in_time_it_is_judged_with_the_rest() -> None:
+    here = Partition((SOME,))
+    both(here, 20, 2, split=20)
+    assert fired(here.checkpoint()) == [("late", 100, 0, 4)]
+
+
+def test_what_was_judged_is_not_judged_again_whatever_comes_late() -> None:
+    seen: list[int] = []
+    here = Partition((SOME,))
+    object.__setattr__(
+        here.state.judge._setting, "tap", lambda _, reading: seen.append(reading.window_start) if reading else None
+    )
+    for minute in range(20):
+        rows = [PartialRow("home", "v1", T0 + minute * MINUTE, 100, 10)]
+        # Every third minute comes late, by then later ones have been judged.
+        if minute % 3 == 0:
+            rows = []
+        if minute % 3 == 2:
+            rows.append(PartialRow("home", "v1", T0 + (minute - 2) * MINUTE, 100, 1))
+        here.hear(T0 + (minute + 1) * MINUTE, *rows)
+    assert seen == sorted(set(seen)) and fired(here.checkpoint()) == []
+
+
+def test_late_looks_are_the_same_after_a_restart() -> None:
+    stories = []
+    for stop in (None, 5, 8):
+        here, told = Partition((SOME,)), []
+        for minute in range(20):
+            rows = [PartialRow("home", "v1", T0 + minute * MINUTE, 100, 10)]
+            rows.append(PartialRow("late", "v1", T0 + minute * MINUTE, 20, 0))
+            if minute >= 2:
+                rows.append(PartialRow("late", "v1", T0 + (minute - 2) * MINUTE, 100, 1))
+            here.hear(T0 + (minute + 1) * MINUTE, *rows)
+            if minute == stop:
+                changes = here.checkpoint()
+                told += fired(changes)
+                state = here.save(changes)
+                here.state = here.fresh()
+                here.state.restore(state, here.chunks)
+        stories.append(told + fired(here.checkpoint()))
+    assert stories[0] == stories[1] == stories[2] == [("late", 100, 0, 4)]
