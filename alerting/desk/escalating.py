@@ -42,8 +42,8 @@ class Escalating:
     def skip_to(self, incident: Incident, now_ms: int) -> None:
         """Take the steps that are due for done: they were before the memory was lost."""
         for run in incident.escalations.values():
-            if run.advance(now_ms, self._surroundings(now_ms)):
-                run.was_told()
+            for due in run.advance(now_ms, self._surroundings(now_ms)):
+                run.was_told(due)
         self.arm(incident)
 
     def step(self, incident: Incident, now_ms: int) -> list[Decision]:
@@ -81,6 +81,12 @@ class Escalating:
             missed.is_under_way = channel in incident.told and incident.told[channel].at == now_ms
         return self.step(incident, now_ms) if put_off or any(begun_anew) else []
 
+    def hand_over(self, incident: Incident, now_ms: int) -> list[Decision]:
+        """Somebody else may be on call: they are told of what others were told before."""
+        for run in incident.escalations.values():
+            run.hand_over(now_ms)
+        return self.step(incident, now_ms)
+
     def arm(self, incident: Incident) -> None:
         """Set the time of the next step."""
         due = [run.next_due for run in incident.escalations.values() if run.next_due is not None]
@@ -100,7 +106,7 @@ class Escalating:
         if not targets:
             run.found_nobody(due, now_ms + ASK_AGAIN_MS)
             return [Decision(Reason.NOBODY, alert_id, note=f"{where}: {', '.join(due.notify)}")]
-        run.was_told()
+        run.was_told(due)
         targets = {
             channel: target
             for channel, target in targets.items()
@@ -121,7 +127,7 @@ class Escalating:
         told = incident.told.get(channel)
         if told is None or not set(target.mentions) <= set(told.mentions):
             return False
-        return told.at == now_ms or not (due.waited or told.is_stale)
+        return told.at == now_ms or not (told.is_stale or (due.waited and not due.is_again))
 
     def _obstacle(self, incident: Incident, policy: str, now_ms: int) -> str:
         if incident.silenced_by:

@@ -63,7 +63,7 @@ class Told:
     at: int = 0
     """When this was decided, the last time."""
     mentions: tuple[str, ...] = ()
-    """Who was mentioned then."""
+    """All who have been mentioned."""
     end: str = ""
     """Key of the notification of the end; empty: there is none yet."""
 
