@@ -69,7 +69,7 @@ class Escalating:
         ]
         if any(begun_anew):
             for told in incident.told.values():
-                told.is_stale = True
+                told.is_stale = told.is_stale or told.at < now_ms
         put_off = [
             (channel, missed)
             for channel, missed in incident.missed.items()
