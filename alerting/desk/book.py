@@ -44,6 +44,8 @@ class DeskBook:
         self.flaps = FlapWatch(policy.flapping, self.limit)
         self.begun: dict[str, list[int]] = {}
         """When incidents began under each escalation policy."""
+        self.handover_at: int | None = None
+        """When somebody else may be on call; kept, so that it is not missed while nobody is there."""
         self._by_id: dict[str, str] = {}
         self._by_fingerprint: dict[str, str] = {}
         # The first to be evicted is first: what is over, then by severity; within each the oldest.
@@ -229,6 +231,7 @@ class DeskBook:
             "silences": [silence.to_json() for silence in self.silences.values()],
             "closed": list(self._closed),
             "flapping": self.flaps.state(),
+            "handover_at": self.handover_at,
             "begun": {policy: list(begun) for policy, begun in self.begun.items()},
         }
 
@@ -253,6 +256,7 @@ class DeskBook:
             self.silences = {silence.id: silence for silence in silences}
             self._closed = dict.fromkeys(state["closed"])
             self.flaps.restore(state["flapping"])
+            self.handover_at = state["handover_at"]
             self.begun = {policy: list(begun) for policy, begun in state["begun"].items()}
             self._index()
             return bool(state["routing"] != _routing_of(self.policy))

@@ -51,6 +51,7 @@ class Reason(StrEnum):
     escalated: a step of the policy that notifies, before its first wait.
     not_acknowledged: one after it.
     escalation_skipped: a step that is due is left out; the note says why.
+    handed_over: somebody else may be on call; who has not been told of what nobody has taken on is told.
 
     Of a notification about to be sent:
     still_true: all or some of it is to be said.
@@ -97,6 +98,7 @@ class Reason(StrEnum):
     ESCALATED = "escalated"
     NOT_ACKNOWLEDGED = "not_acknowledged"
     ESCALATION_SKIPPED = "escalation_skipped"
+    HANDED_OVER = "handed_over"
     STILL_TRUE = "still_true"
     NEVER_TOLD = "never_told"
     ALREADY_RESOLVED = "already_resolved"

@@ -16,6 +16,7 @@ from alerting.desk.book import DeskBook
 from alerting.desk.conversations import KEPT_MS, Conversations
 from alerting.desk.decisions import Decision, Reason
 from alerting.desk.escalating import Escalating
+from alerting.desk.handover import Handover
 from alerting.desk.incident_record import Incident, IncidentView
 from alerting.desk.policy import AlertingPolicy
 from alerting.desk.regrouping import Regrouping
@@ -46,6 +47,7 @@ class Desk:
         self._conversations = Conversations(
             self._book, self._teller, self._escalating, self._suppression, self._regrouping
         )
+        self._handover = Handover(self._book, self._teller, self._escalating)
         self._trimming = Trimming(self._book, self._teller, self._escalating)
         self._book.edges.set(("again",), 0)
 
@@ -178,6 +180,8 @@ class Desk:
                 return self._look_at_all(now_ms)
             case ("calendar",):
                 return self._suppression.look_at_calendars(now_ms)
+            case ("handover",):
+                return self._handover.look(now_ms)
             case ("edge", silence_id):
                 return self._suppression.edge(silence_id, now_ms)
             case ("flush", key):
@@ -207,6 +211,7 @@ class Desk:
                 self._escalating.begin_missing(incident, now_ms)
 
     def _look_at_all(self, now_ms: int) -> list[Decision]:
+        self._handover.arm(now_ms)
         looked = self._suppression.look(list(self._book.incidents), now_ms)
         return looked + self._suppression.look_at_calendars(now_ms)
 

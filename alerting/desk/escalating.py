@@ -42,8 +42,8 @@ class Escalating:
     def skip_to(self, incident: Incident, now_ms: int) -> None:
         """Take the steps that are due for done: they were before the memory was lost."""
         for run in incident.escalations.values():
-            if run.advance(now_ms, self._surroundings(now_ms)):
-                run.was_told()
+            for due in run.advance(now_ms, self._surroundings(now_ms)):
+                run.was_told(due)
         self.arm(incident)
 
     def step(self, incident: Incident, now_ms: int) -> list[Decision]:
@@ -69,7 +69,7 @@ class Escalating:
         ]
         if any(begun_anew):
             for told in incident.told.values():
-                told.is_stale = True
+                told.is_stale = told.is_stale or told.at < now_ms
         put_off = [
             (channel, missed)
             for channel, missed in incident.missed.items()
@@ -80,6 +80,12 @@ class Escalating:
             # Its group may just have told it.
             missed.is_under_way = channel in incident.told and incident.told[channel].at == now_ms
         return self.step(incident, now_ms) if put_off or any(begun_anew) else []
+
+    def hand_over(self, incident: Incident, now_ms: int) -> list[Decision]:
+        """Somebody else may be on call: they are told of what others were told before."""
+        for run in incident.escalations.values():
+            run.hand_over(now_ms)
+        return self.step(incident, now_ms)
 
     def arm(self, incident: Incident) -> None:
         """Set the time of the next step."""
@@ -100,7 +106,7 @@ class Escalating:
         if not targets:
             run.found_nobody(due, now_ms + ASK_AGAIN_MS)
             return [Decision(Reason.NOBODY, alert_id, note=f"{where}: {', '.join(due.notify)}")]
-        run.was_told()
+        run.was_told(due)
         targets = {
             channel: target
             for channel, target in targets.items()
@@ -121,7 +127,7 @@ class Escalating:
         told = incident.told.get(channel)
         if told is None or not set(target.mentions) <= set(told.mentions):
             return False
-        return told.at == now_ms or not (due.waited or told.is_stale)
+        return told.at == now_ms or not (told.is_stale or (due.waited and not due.is_again))
 
     def _obstacle(self, incident: Incident, policy: str, now_ms: int) -> str:
         if incident.silenced_by:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
 
 from alerting.desk.calendars import Calendar
-from alerting.desk.policy import EscalationPolicy, Step
+from alerting.desk.policy import ON_CALL, EscalationPolicy, Step
 from tables.errors import ConfigError, StoreError
 
 MOST_REPEATS: Final = 5
@@ -41,6 +41,8 @@ class StepDue:
     """How often the policy has begun, from 1."""
     waited: bool
     """Whether somebody has had time to answer: a wait lies before it."""
+    is_again: bool = False
+    """It was handed out before, and is for those who were not told then."""
     notify: tuple[str, ...]
     """Receivers, `owner` and `oncall:ROTATION`, to be looked up now; empty for a step that tells nobody."""
 
@@ -61,7 +63,7 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class _Again:
-    """A step that found nobody."""
+    """A step to be handed out again: it found nobody, or somebody else is on call now."""
 
     round: int
     waited: bool
@@ -83,7 +85,7 @@ class Escalation:
         self._round = 1
         self._due_at = now
         self._waited = False
-        self._reached = False
+        self._reached: dict[tuple[str, int], _Again] = {}
         self._left_out = False
         self._again: dict[tuple[str, int], _Again] = {}
 
@@ -118,9 +120,16 @@ class Escalation:
 
     # -- what became of a step
 
-    def was_told(self) -> None:
+    def was_told(self, due: StepDue) -> None:
         """A step has reached somebody."""
-        self._reached, self._left_out = True, False
+        self._reached[due.policy, due.step] = _Again(due.round, due.waited, 0)
+        self._left_out = False
+
+    def hand_over(self, now: int) -> None:
+        """Somebody else may be on call: the steps that have told whoever was are handed out again."""
+        for (name, number), reached in self._reached.items():
+            if any(one.startswith(ON_CALL) for one in self._snapshot[name].steps[number - 1].notify):
+                self._again[name, number] = replace(reached, at=now)
 
     def was_left_out(self) -> None:
         """A step found the incident kept quiet."""
@@ -179,7 +188,7 @@ class Escalation:
             "round": self._round,
             "due_at": self._due_at,
             "waited": self._waited,
-            "reached": self._reached,
+            "reached": [[*place, *astuple(reached)] for place, reached in self._reached.items()],
             "left_out": self._left_out,
             "again": [[*place, *astuple(again)] for place, again in self._again.items()],
         }
@@ -195,8 +204,8 @@ class Escalation:
         }
         escalation = cls(state["policy"], snapshot, state["due_at"])
         escalation._index, escalation._round = state["index"], state["round"]
-        escalation._waited, escalation._reached = state["waited"], state["reached"]
-        escalation._left_out = state["left_out"]
+        escalation._waited, escalation._left_out = state["waited"], state["left_out"]
+        escalation._reached = {(name, step): _Again(*reached) for name, step, *reached in state["reached"]}
         escalation._again = {(name, step): _Again(*again) for name, step, *again in state["again"]}
         return escalation
 
@@ -217,6 +226,7 @@ class Escalation:
                         step=number,
                         round=again.round,
                         waited=again.waited,
+                        is_again=True,
                         notify=step.notify,
                     )
                 )

@@ -57,13 +57,13 @@ class Told:
     reached: bool = False
     """It has been sent; as long as it has not, its end may be left out together with it."""
     is_stale: bool = False
-    """It is to be told again: the incident was kept quiet since, or taken on and then back."""
+    """It is to be told again: that failed, or the incident was kept quiet since, or taken on and then back."""
     by_step: bool = False
     """An escalation told it, so that its group need not."""
     at: int = 0
     """When this was decided, the last time."""
     mentions: tuple[str, ...] = ()
-    """Who was mentioned then."""
+    """All who have been mentioned."""
     end: str = ""
     """Key of the notification of the end; empty: there is none yet."""
 

@@ -60,7 +60,7 @@ def note_told(
         told = incident.told[channel] = Told(target.receiver, target.send_resolved, group_key, route, policy)
     elif told.policy and route:
         told.group_key, told.route, told.policy, told.send_resolved = group_key, route, "", target.send_resolved
-    told.mentions = (told.mentions if told.at == now_ms else ()) + target.mentions
+    told.mentions = tuple(dict.fromkeys(told.mentions + target.mentions))
     told.is_stale, told.by_step, told.at = False, bool(policy), now_ms
 
 

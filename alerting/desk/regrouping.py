@@ -50,16 +50,20 @@ class Regrouping:
         return group
 
     def _knowing(self, incident: Incident, route: Route, now_ms: int) -> dict[str, Told]:
-        """Those of the route's channels that take it to be firing."""
+        """Those of the route's channels that take it to be firing, and need not be told so again."""
         targets = targets_of(self._book.policy, route.notify, incident.alert, now_ms)
         listeners = incident.listeners
-        return {channel: listeners[channel] for channel in targets if channel in listeners}
+        return {
+            channel: listeners[channel]
+            for channel in targets
+            if channel in listeners and not (incident.is_open and listeners[channel].is_stale)
+        }
 
     def _move_to(self, incident: Incident, route: Route, now_ms: int) -> None:
         book = self._book
         group = self.join(incident, route, now_ms)
         targets = targets_of(book.policy, route.notify, incident.alert, now_ms)
-        is_news = incident.is_loud and bool(targets.keys() - incident.told.keys())
+        is_news = incident.is_loud and bool(targets.keys() - self._knowing(incident, route, now_ms).keys())
         if is_news or not (incident.is_open or incident.is_hushed):
             book.flush_at(group, group.change_due(route, now_ms), at_latest=True)
         elif incident.is_loud:

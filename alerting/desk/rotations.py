@@ -84,7 +84,7 @@ class Rotation:
         found: list[Shift] = []
         at = from_ms
         while at < to_ms:
-            until = min(self._next_edge(at), to_ms)
+            until = min(self.next_change(at), to_ms)
             person = self.on_call(at)
             if person is not None:
                 if found and found[-1].person == person and found[-1].end_ms == at:
@@ -94,7 +94,7 @@ class Rotation:
             at = until
         return found
 
-    def _next_edge(self, at_ms: int) -> int:
+    def next_change(self, at_ms: int) -> int:
         """The first time after `at_ms` at which somebody else may be on call."""
         edges = [self._handover(self._turn(at_ms) + 1)]
         edges += [edge for override in self.overrides for edge in (override.start_ms, override.end_ms) if edge > at_ms]

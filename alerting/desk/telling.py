@@ -86,6 +86,7 @@ class Teller:
         heard = group.heard.get(channel)
         by_step = {incident.id for incident in loud if (told := incident.told.get(channel)) and told.by_step}
         known = by_step | (heard.firing if heard else set())
+        known -= {incident.id for incident, own in wanted if not self._has_mentioned(incident, channel, own)}
         # Of what it knows some may be quiet, but is not over.
         firing = {incident.id for incident in loud} | (known - {incident.id for incident in over})
         ended = [incident for incident in over if incident.id in known and self._wants_the_end(incident, channel)]
@@ -185,6 +186,11 @@ class Teller:
         labels = labels_of_one(incident) if group is None else group.labels
         target = Target(told.receiver, told.send_resolved)
         return make_notice(self._book, channel, target, stage, [incident.alert], told.group_key, labels, now_ms, why)
+
+    def _has_mentioned(self, incident: Incident, channel: str, target: Target) -> bool:
+        """Whether nobody has come on call since, who is reached on the same channel."""
+        told = incident.told.get(channel)
+        return told is None or set(target.mentions) <= set(told.mentions)
 
     def _is_muted(self, incident: Incident, told: Told, now_ms: int) -> bool:
         return self._book.is_muted(incident, now_ms, route=told.route, policies=(told.policy,) if told.policy else ())

@@ -85,7 +85,7 @@ class Trimming:
                     self._escalating.missed(incident, notification, now_ms)
                 self._was_not_told(incident, notification)
                 if channel in incident.told:
-                    incident.told[channel].by_step = False
+                    incident.told[channel].is_stale, incident.told[channel].by_step = True, False
                 if group is not None and channel in group.heard:
                     group.heard[channel].firing.discard(incident.id)
             if group is not None and any(incident.is_open for incident in incidents):

@@ -156,7 +156,8 @@ def report(storm: Sequence[Alert], blown: Sequence[float], came: Sequence[tuple[
     critical = {name for name, severity in severity_of.items() if severity == "critical"}
     told_at = {name: at for at, found in zip(times, told_of, strict=True) for name in found}
     waits = [
-        told_at[name] - first_free(blown_at[name], [at for at in times if at < told_at[name]]) for name in critical
+        told_at[name] - first_free(blown_at[name] + TO_THE_CHANNEL_S, [at for at in times if at < told_at[name]])
+        for name in critical
     ]
     beside = [found for found in told_of if not critical.isdisjoint(found) and not critical.issuperset(found)]
     overtaken = [

@@ -77,6 +77,16 @@ def test_a_repeat_that_failed_is_tried_again() -> None:
     assert world.at(5 * HOUR).said()[-1] == "246:00 chat resolved -a"  # it knows of the begin
 
 
+def test_a_reload_does_not_take_what_failed_for_said() -> None:
+    world = World(sends=False)
+    world.hear(A)
+    failing(world, 5 * MINUTE)
+    world.at(239 * MINUTE)
+    failing(world, 241 * MINUTE, "chat")
+    world.take(world.desk.replace_policy(a_policy(a_route(name="/new")), world.now))
+    assert world.at(HOUR * 5).said() == ["241:10 chat firing a"]
+
+
 def test_what_failed_at_the_end_of_a_silence_is_tried_again() -> None:
     world = World(sends=False)
     world.hear(A)
