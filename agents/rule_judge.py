@@ -14,7 +14,7 @@ from agents.window_readings import readings_of
 from alerting.alert import Alert, printable
 from alerting.rules.decisions import Decision
 from alerting.rules.incidents import IncidentBook
-from alerting.rules.reading import Judged, Kind, SqlReading
+from alerting.rules.reading import Judged, Kind, SqlReading, of_all_versions
 from alerting.rules.rule import DEFAULT_SETTLE_MS, Rule
 from alerting.sql.engine import SqlAnswer
 from alerting.sql.query import SqlQuery
@@ -99,8 +99,11 @@ class RuleJudge:
             is_standard = settle == settled_ms(self._setting.policy, DEFAULT_SETTLE_MS[kind])
             if is_standard and kind == "drift":
                 self._note_shifts(windows)
-            for reading in readings_of(kind, windows, self._drift):
-                if is_standard and self._rows is not None:
+            readings = list(readings_of(kind, windows, self._drift))
+            if any(rule.per_model and rule.kind == kind for rule in self.book.rules):
+                readings += of_all_versions(readings)
+            for reading in readings:
+                if is_standard and self._rows is not None and not reading.of_all_versions:
                     self._rows.put(reading)
                 for delay in self._delays(kind, settle):
                     self._take(self.book.observe(reading, delay), reading)
