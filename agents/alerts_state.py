@@ -185,7 +185,7 @@ class AlertsState(PartitionState):
     def restore_time(self, rebuild_state: Mapping[str, Any]) -> None:
         """Nothing is kept there."""
 
-    def inherit(self, former: Self) -> None:
+    def inherit(self, former: Self) -> bool:
         """See PartitionState. What is read again from here on the desk knows already."""
         self.desk.restore(former.desk.state(), self._setting.now_ms())
         self._outbox = dict(former._outbox)
@@ -194,6 +194,7 @@ class AlertsState(PartitionState):
         self._offsets = dict(former._offsets)
         self._next = dict(former._next)
         self._touched = True
+        return True
 
     def rebuilt(self) -> None:
         self._touched = True

@@ -281,9 +281,8 @@ class Custodian(Generic[StateT]):
                 start = offsets.get(tp.topic, committed[tp].offset if tp in committed else begin[tp])
                 # What the broker has deleted meanwhile cannot be read again.
                 held.positions[tp.topic] = offsets[tp.topic] = max(start, begin[tp])
-            if former is not None and snapshot.head is None:
-                held.state.inherit(former)
-            elif held.rebuilding:
+            is_heir = former is not None and snapshot.head is None and held.state.inherit(former)
+            if held.rebuilding and not is_heir:
                 await self._recall_into(held)
             held.look_whether_rebuilt()
             # Before this owner says anything of its own, or it would be taken for a zombie's words.

@@ -62,9 +62,10 @@ class PartitionState(ABC):
         of the time must not close windows for which the other has not been read.
         """
 
-    def inherit(self, former: Self) -> None:  # noqa: B027 - most have nothing that reading again does not give back
+    def inherit(self, former: Self) -> bool:
         """Before the events are read again: take over what the state of the same partition in this very process knew
-        when the store was found to have lost it."""
+        when the store was found to have lost it. False: there is nothing that reading again does not give back."""
+        return False
 
     @abstractmethod
     def rebuilt(self) -> None:

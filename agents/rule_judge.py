@@ -15,7 +15,7 @@ from agents.window_readings import readings_of
 from alerting.alert import Alert, printable
 from alerting.rules.decisions import Decision
 from alerting.rules.incidents import IncidentBook
-from alerting.rules.reading import Judged, Kind, Reading, SqlReading
+from alerting.rules.reading import Judged, Kind, Reading, SqlReading, of_all_versions
 from alerting.rules.rule import DEFAULT_SETTLE_MS, Rule
 from alerting.sql.engine import SqlAnswer
 from alerting.sql.query import SqlQuery
@@ -224,10 +224,13 @@ class RuleJudge:
                 continue
             if settle == standard and kind == "drift":
                 self._note_shifts(windows)
-            looks += [(each.window_end + settle, settle, each) for each in readings_of(kind, windows, self._drift)]
+            readings = list(readings_of(kind, windows, self._drift))
+            if any(rule.per_model and rule.kind == kind for rule in self.book.rules):
+                readings += of_all_versions(readings)
+            looks += [(each.window_end + settle, settle, each) for each in readings]
             looked_until[settle] = max(until, watermark + silence - settle) if silence else until
         for _, settle, reading in sorted(looks, key=itemgetter(0, 1)):
-            if settle == standard and self._rows is not None:
+            if settle == standard and self._rows is not None and not reading.of_all_versions:
                 self._rows.put(reading)
             for delay in self._delays(kind, settle):
                 self._take(self.book.observe(reading, delay), reading)

@@ -26,7 +26,7 @@ def condition_of(rule: Rule) -> str:
         subject = f"{change.direction} of {subject} against {say_duration(change.vs_ms)} before"
         if change.over_ms != DEFAULT_OVER_MS:
             subject += f" over {say_duration(change.over_ms)}"
-    return f"{subject} {condition(rule)}"
+    return f"{subject} {condition(rule)}" + (" in all versions together" if rule.per_model else "")
 
 
 def value_of(rule: Rule, value: float | None) -> str:

@@ -11,7 +11,7 @@ from alerting.rules.incident_alerts import back_alert, given_up_alert, no_data_a
 from alerting.rules.incident_machine import Incident, Key
 from alerting.rules.incident_state import Series
 from alerting.rules.open_incidents import OpenIncidents
-from alerting.rules.reading import Kind, Reading
+from alerting.rules.reading import Reading
 from alerting.rules.rule import Rule
 
 #: Nobody expects rows after so long, nor an end of what they have shown.
@@ -85,13 +85,13 @@ class Absence:
         self.expected = {key: heard for key, heard in self.expected.items() if is_watched(key)}
         self.too_few = {key: ends for key, ends in self.too_few.items() if is_watched(key)}
 
-    def look(self, rules: Mapping[str, Rule], kind: Kind, until_ms: int, settle_ms: int) -> list[Decision]:
+    def look(self, rules: Mapping[str, Rule], until_ms: int) -> list[Decision]:
         """What there is to say once these rules of a kind and delay have judged all rows until then."""
         decisions: list[Decision] = []
         for key in [key for key in self.expected if key.rule in rules]:
             decisions += self._look_for_silence(rules[key.rule], key, until_ms)
         for key in [key for key in self._open if key.rule in rules]:
-            heard = self.heard.get(Series(key.model_id, key.model_version, kind, key.feature, settle_ms))
+            heard = self.heard.get(Series.judged_by(rules[key.rule], key))
             decisions += self.give_up(rules[key.rule], key, until_ms, heard)
         return decisions
 
@@ -124,13 +124,15 @@ class Absence:
     def end_other_versions(self, rules: Mapping[str, Rule], reading: Reading, settle_ms: int) -> list[Decision]:
         """End what fires of versions that have had no rows for a while: this one has taken their place."""
         decisions: list[Decision] = []
+        if reading.of_all_versions:
+            return decisions
         for key in self._open.of_model(reading.model_id):
             rule, incident = rules[key.rule], self._open[key]
             if key.silent or key.kind != reading.kind or rule.settle_ms != settle_ms or incident.fired_at is None:
                 continue
-            if key.model_version == reading.model_version:
+            if rule.per_model or key.model_version == reading.model_version:
                 continue
-            last = self.heard.get(Series(*key[1:5], settle_ms), incident.breached_until)
+            last = self.heard.get(Series.judged_by(rule, key), incident.breached_until)
             if reading.window_start - last >= GIVEN_UP_AFTER_MS:
                 decisions += self.give_up(rule, key, reading.window_start, last)
             elif reading.window_end - last >= VERSION_GONE_AFTER_MS:

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from alerting.rules.incident_machine import Incident, Key, Told
-from alerting.rules.reading import Kind
+from alerting.rules.reading import Kind, Reading
+from alerting.rules.rule import Rule
 from tables.errors import StoreError
 
 _VERSION: Final = 4
 _NOT_TOLD: Final = -1
+#: A version may be empty, too.
+_ALL_VERSIONS: Final = "\0"
 
 
 class Series(NamedTuple):
@@ -22,6 +25,18 @@ class Series(NamedTuple):
     kind: Kind
     feature: str
     settle_ms: int
+
+    @classmethod
+    def of(cls, reading: Reading, settle_ms: int) -> Series:
+        """The one that a window belongs to."""
+        version = _ALL_VERSIONS if reading.of_all_versions else reading.model_version
+        return cls(reading.model_id, version, reading.kind, reading.feature, settle_ms)
+
+    @classmethod
+    def judged_by(cls, rule: Rule, key: Key) -> Series:
+        """The one of which a rule has made an incident."""
+        version = _ALL_VERSIONS if rule.per_model else key.model_version
+        return cls(key.model_id, version, key.kind, key.feature, rule.settle_ms)
 
 
 class Unpacked(NamedTuple):

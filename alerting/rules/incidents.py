@@ -81,7 +81,7 @@ class IncidentBook:
     def observe(self, reading: Reading, settle_ms: int | None = None) -> list[Decision]:
         """Judge one window, once for each settle delay, in order of `window_end` within a series.
 
-        A series is a model and version, a kind, and a feature where the kind has one. The rules of the
+        A series is a model and version (or all of them), a kind, and a feature where the kind has one. The rules of the
         reading's kind judge it: with `settle_ms` only those of that delay (the caller then comes back for
         the longer ones, with the counts of that time), without it all. Alerts are dated `window_end` + the
         rule's delay. Every rule asked gives at least one decision, in the order of the rules; a window that
@@ -94,6 +94,8 @@ class IncidentBook:
             delay = rule.settle_ms
             if settle_ms is not None and delay != settle_ms:
                 continue
+            if rule.per_model is not reading.of_all_versions:
+                continue
             if delay not in ended:
                 ended.add(delay)
                 decisions += self._absence.end_other_versions(self._rules, reading, delay)
@@ -101,10 +103,7 @@ class IncidentBook:
                 decisions.append(Decision.on_reading(Reason.NOT_SELECTED, rule.name, reading))
                 continue
             if delay not in heard:
-                heard[delay] = self._absence.hear(
-                    Series(reading.model_id, reading.model_version, reading.kind, reading.feature, delay),
-                    reading.window_end,
-                )
+                heard[delay] = self._absence.hear(Series.of(reading, delay), reading.window_end)
             before = heard[delay]
             if before is not None and reading.window_end <= before:
                 decisions.append(Decision.on_reading(Reason.OUT_OF_ORDER, rule.name, reading))
@@ -128,9 +127,11 @@ class IncidentBook:
         for rule in self._by_kind.get(reading.kind, ()):
             if rule.settle_ms >= age_ms or rule.no_data_ms or rule.change is not None:
                 continue
+            if rule.per_model is not reading.of_all_versions:
+                continue
             if not rule.selects(reading.model_id, reading.model_version, reading.feature):
                 continue
-            series = Series(reading.model_id, reading.model_version, reading.kind, reading.feature, rule.settle_ms)
+            series = Series.of(reading, rule.settle_ms)
             if self._absence.is_unjudged(key_of(rule, reading), series, reading.window_end):
                 late.add(series)
                 decisions += self._judge(replace(rule, settle_ms=age_ms), reading)
@@ -188,7 +189,7 @@ class IncidentBook:
         if not rules or until_ms <= self._looked.get((kind, settle_ms), until_ms - 1):
             return []
         self._looked[kind, settle_ms] = until_ms
-        return self._absence.look(rules, kind, until_ms, settle_ms)
+        return self._absence.look(rules, until_ms)
 
     def replace_rules(self, rules: Iterable[Rule], at_ms: int) -> list[Decision]:
         """Judge by other rules from now on.
@@ -237,7 +238,7 @@ class IncidentBook:
             key, incident = found
             rule = self._rules.get(key.rule)
             if rule is not None and key.silent:
-                self._absence.hear(Series(*key[1:5], rule.settle_ms), incident.started_at)
+                self._absence.hear(Series.judged_by(rule, key), incident.started_at)
                 self._absence.expect(key, incident.started_at)
             decisions += self._open.keep(key, incident)
         return decisions + self._remove_orphans(lambda key, incident: incident.breached_until)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, get_args
 
@@ -26,6 +26,8 @@ class _Window:
     model_version: str
     window_start: int
     window_end: int
+    of_all_versions: bool = False
+    """What the versions of a model come to together; `model_version` is empty then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,7 @@ class ServingReading(_Window):
     requests: int
     errors: int
     latency_ms: Mapping[str, float | None]
+    """Empty where it is of all versions: quantiles do not add up."""
 
     def value(self, metric: str) -> float | None:
         """`requests`, `errors`, `qps` (1/s), `error_rate` and `availability` (0 to 1), else a latency in ms."""
@@ -96,7 +99,8 @@ class ServingReading(_Window):
 
     def numbers(self) -> dict[str, Any]:
         """What an alert carries of it."""
-        return {"requests": self.requests, "errors": self.errors, "latency_ms": dict(self.latency_ms)}
+        latency = {"latency_ms": dict(self.latency_ms)} if self.latency_ms else {}
+        return {"requests": self.requests, "errors": self.errors, **latency}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,3 +165,26 @@ class SqlReading(_Window):
 Reading: TypeAlias = CtrReading | ServingReading | DriftReading
 """A row of a window."""
 Judged: TypeAlias = Reading | SqlReading
+
+
+def of_all_versions(readings: Iterable[Reading]) -> Iterator[Reading]:
+    """The counts of all versions of a model in a window together; of drift there are none."""
+    windows: dict[tuple[str, int], list[Reading]] = {}
+    for reading in readings:
+        windows.setdefault((reading.model_id, reading.window_start), []).append(reading)
+    for (model_id, window_start), versions in windows.items():
+        window: dict[str, Any] = {
+            "model_id": model_id,
+            "model_version": "",
+            "window_start": window_start,
+            "window_end": versions[0].window_end,
+            "of_all_versions": True,
+        }
+        shown = [each for each in versions if isinstance(each, CtrReading)]
+        served = [each for each in versions if isinstance(each, ServingReading)]
+        if shown:
+            impressions, clicks = sum(each.impressions for each in shown), sum(each.clicks for each in shown)
+            yield CtrReading(**window, impressions=impressions, clicks=clicks)
+        if served:
+            requests, errors = sum(each.requests for each in served), sum(each.errors for each in served)
+            yield ServingReading(**window, requests=requests, errors=errors, latency_ms={})

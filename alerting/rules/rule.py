@@ -54,6 +54,8 @@ class Rule:
     metric: str = "ctr"
     feature: str = ""
     """A glob; of drift rules only, the others' readings have no feature."""
+    per_model: bool = False
+    """All versions of a model are judged together, not each by itself."""
     change: Change | None = None
     """Not the metric is compared, but how it has changed."""
     query: SqlQuery | None = None
@@ -126,6 +128,11 @@ def parse_rule(mapping: object, where: str = "rules[0]") -> Rule:
 def _expression_rule(values: dict[str, Any], mapping: Mapping[Any, Any], where: str) -> Rule:
     expression = parse_expression(values["expression"], f"{where}.expr")
     metric = METRICS[expression.metric]
+    if values.get("per_model"):
+        if metric.kind == "drift" or metric.argument or expression.change is not None:
+            raise ConfigError(f"{where}.per: expected `version` but for counts and rates, such as errors > 100")
+        if "version" in mapping:
+            raise ConfigError(f"{where}.version: expected none beside `per: model`, which takes all together")
     if "min_impressions" in mapping and (metric.kind != "ctr" or "min_n" in mapping):
         raise ConfigError(f"{where}.min_impressions: expected min_n instead, which rules of every kind have")
     if "lookback" in mapping:
@@ -148,6 +155,8 @@ def _sql_rule(values: dict[str, Any], mapping: Mapping[Any, Any], where: str) ->
     for key in ("min_n", "min_impressions"):
         if key in mapping:
             raise ConfigError(f"{where}.{key}: expected in the query, such as WHERE impressions >= 500")
+    if "per" in mapping:
+        raise ConfigError(f"{where}.per: expected in the query, such as GROUP BY model_id")
     if "no_data" in mapping:
         raise ConfigError(f"{where}.no_data: expected in a rule with expr: a query without rows says that all is well")
     values.setdefault("settle_ms", DEFAULT_SETTLE_MS["sql"])
@@ -166,6 +175,7 @@ _FIELDS: Final[Mapping[str, tuple[str, Callable[[object, str], Any]]]] = {
     "no_data": ("no_data_ms", rule_fields.parse_no_data),
     "min_n": ("minimum", rule_fields.parse_minimum),
     "min_impressions": ("minimum", rule_fields.parse_minimum),
+    "per": ("per_model", rule_fields.parse_per),
     "severity": ("severity", rule_fields.parse_severity),
     "model": ("model", rule_fields.parse_globs),
     "version": ("version", rule_fields.parse_globs),
@@ -189,9 +199,10 @@ DEFAULT_RULES: Final[tuple[Rule, ...]] = tuple(
     for rule in (
         {"name": "ctr-low", "expr": "ctr < 5%", "for": "2m", "severity": "major"},
         {"name": "ctr-drop", "expr": "drop(ctr, vs=1d) > 10%", "for": "2m", "min_n": 60_000, "severity": "major"},
-        {"name": "errors-high", "expr": "error_rate > 5%", "for": "2m", "severity": "critical"},
+        # At once. Where one request in two hundred fails as a rule, more than 5 of 100 do once in 50 days.
+        {"name": "errors-high", "expr": "error_rate > 5%", "for": "1m", "min_n": 100, "severity": "critical"},
         # Not critical: of a model that is asked often enough, a hundred may be next to nothing.
-        {"name": "many-errors", "expr": "errors > 100", "for": "2m", "severity": "major"},
+        {"name": "many-errors", "expr": "errors > 100", "per": "model", "for": "1m", "severity": "major"},
         {"name": "latency-high", "expr": "p95(latency) > 500ms", "for": "5m", "severity": "major"},
         {
             "name": "latency-up",

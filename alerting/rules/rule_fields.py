@@ -62,6 +62,13 @@ def parse_minimum(value: object, where: str) -> int:
     return value
 
 
+def parse_per(value: object, where: str) -> bool:
+    """Whether a rule judges the versions of a model together."""
+    if value not in ("version", "model"):
+        raise ConfigError(f"{where}: expected version or model, got {value!r}")
+    return value == "model"
+
+
 def parse_severity(value: object, where: str) -> Severity:
     """One of SEVERITIES."""
     if value not in SEVERITIES:

@@ -197,6 +197,19 @@ def test_rows_that_queries_do_not_see_are_counted() -> None:
     assert here.metrics.sql_rows_left_out._value.get() == 1
 
 
+def test_a_rule_of_whole_models_hears_all_versions_of_a_minute_together() -> None:
+    here = Partition((parse_rule({"name": "few", "expr": "clicks < 30", "per": "model", "for": "1m"}), sql()))
+    for minute, clicks in enumerate((20, 5)):
+        rows = [PartialRow("home", version, T0 + minute * MINUTE, 100, clicks) for version in ("v1", "v2")]
+        here.hear(T0 + (minute + 2) * MINUTE, *rows)
+    (fired,) = (orjson.loads(message.value or b"") for message in here.checkpoint().before if message.topic == "alerts")
+    assert (fired["model_version"], fired["value"], fired["started_at"]) == ("", 10, T0 + MINUTE)
+    question = here.state.judge.question()
+    assert question is not None
+    # A query adds up by itself.
+    assert [row[1] for chunk in question[2].chunks for row in msgspec.msgpack.decode(chunk)["ctr"]] == ["v1", "v2"]
+
+
 def test_an_answer_to_a_question_that_is_not_open_is_left_out() -> None:
     here = Partition((sql(),))
     here.minutes(0, 4)
