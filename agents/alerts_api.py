@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
@@ -80,7 +81,6 @@ class AlertsApi:
         waiting = [each.alert.alert_id for each in known if each.status == "firing"]
         if not waiting:
             return known
-        await self._command(*(Acknowledge(name, by, comment) for name in waiting))
 
         async def are_acknowledged() -> list[IncidentView] | None:
             now = await self._view.by_id()
@@ -89,7 +89,8 @@ class AlertsApi:
                 return None
             return [now.get(each.alert.alert_id, each) for each in known]
 
-        return await self._seen(are_acknowledged)
+        commands = [Acknowledge(name, by, comment) for name in waiting]
+        return await self._carried_out(commands, are_acknowledged, "the acknowledgement")
 
     async def silence(self, silences: Sequence[Silence]) -> list[Silence]:
         """Put silences, and return them once that is written down; one that is there already stays as it is.
@@ -104,14 +105,13 @@ class AlertsApi:
             raise Problem(413, "too large", f"expected a silence of at most {MOST_BYTES} bytes with all its matchers")
         if commands and len(there) + len(commands) > MOST_SILENCES:
             raise Problem(409, "too many silences", f"expected at most {MOST_SILENCES} at a time: end some first")
-        await self._command(*commands)
         names = [each.id for each in silences]
 
         async def are_there() -> list[Silence] | None:
             now = {each.id: each for each in await self._view.silences()}
             return [now[name] for name in names] if now.keys() >= set(names) else None
 
-        return await self._seen(are_there)
+        return await self._carried_out(commands, are_there, f"silence {', '.join(names)}", silence_ids=names)
 
     # -- the routes
 
@@ -158,20 +158,14 @@ class AlertsApi:
             raise Problem(400, "no id", "expected DELETE /api/v1/silences/{id}")
         if all(each.id != silence_id for each in await self._asking(self._view.silences())):
             raise Problem(404, "no such silence", f"no silence has the id {printable(silence_id, 40)}")
-        await self._command(EndSilence(silence_id))
 
         async def is_gone() -> bool | None:
             return True if all(each.id != silence_id for each in await self._view.silences()) else None
 
-        await self._seen(is_gone)
+        await self._carried_out([EndSilence(silence_id)], is_gone, f"the end of silence {printable(silence_id, 40)}")
         return web.Response(status=204)
 
     # -- inside
-
-    async def _command(self, *commands: Command) -> None:
-        partitions = range(self._count_partitions())
-        records = [Outgoing(self._topic, None, encode_command(each), one) for each in commands for one in partitions]
-        await self._asking(self._publisher.publish(records))
 
     def _count_partitions(self) -> int:
         try:
@@ -187,19 +181,24 @@ class AlertsApi:
         except StoreError as error:
             raise Problem(503, "store unavailable", str(error)) from error
 
-    async def _seen(self, look: Callable[[], Awaitable[T | None]]) -> T:
-        """What `look` finds, as soon as it does."""
+    async def _carried_out(
+        self, commands: Sequence[Command], look: Callable[[], Awaitable[T | None]], what: str, **members: object
+    ) -> T:
+        """Send commands, and return what `look` finds, as soon as it does. Raises Problem: a late one has `members`."""
+        partitions = range(self._count_partitions())
+        records = [Outgoing(self._topic, None, encode_command(each), one) for each in commands for one in partitions]
         try:
             async with asyncio.timeout(SEEN_WITHIN_S):
-                while (found := await self._asking(look())) is None:  # noqa: ASYNC110 - a checkpoint tells nobody
+                await self._asking(self._publisher.publish(records))
+                while True:
+                    # The command is on its way: that the store does not answer now takes nothing back.
+                    with contextlib.suppress(BrokerUnavailable, StoreError):
+                        if (found := await look()) is not None:
+                            return found
                     await asyncio.sleep(LOOK_EVERY_S)
-                return found
         except TimeoutError:
-            raise Problem(
-                504,
-                "not confirmed yet",
-                f"written down, but no worker has carried it out within {SEEN_WITHIN_S:g} s; look again in a moment",
-            ) from None
+            said = f"not confirmed within {SEEN_WITHIN_S:g} s; {what} may still be carried out: look again in a moment"
+            raise Problem(504, "not confirmed yet", said, members=members) from None
 
 
 def silence_of(body: dict[str, Any], now_ms: int) -> Silence:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from agents import alerts_api
 from agents.desk_view import DeskView
+from agents.partition_state import Outgoing
 from tables.errors import StoreError, StoreUnavailable
 from tests.agents.alerting_world import World, an_alert, eventually, world
 
@@ -57,7 +58,56 @@ async def test_what_nobody_has_carried_out_yet_is_not_confirmed(
         assert (status, problem["title"]) == (504, "not confirmed yet")
         status, problem = await here.ask("POST", "/api/v1/silences", json={"matchers": ['x="1"']})
         assert status == 504
-        assert problem["detail"].startswith("written down, but no worker has carried it out within 0.3 s")
+        (silence_id,) = problem["silence_ids"]
+        assert problem["detail"] == (
+            f"not confirmed within 0.3 s; silence {silence_id} may still be carried out: look again in a moment"
+        )
+
+
+async def test_what_the_broker_takes_late_is_not_refused_before(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts_api, "SEEN_WITHIN_S", 0.3)
+    async with world(tmp_path, redis_url) as here:
+        publish, back, sending = here.app.publisher.publish, asyncio.Event(), list[asyncio.Task[None]]()
+
+        async def late(messages: Sequence[Outgoing]) -> None:
+            await back.wait()
+            await publish(messages)
+
+        async def send(messages: Sequence[Outgoing]) -> None:
+            sending.append(asyncio.create_task(late(messages)))
+            await asyncio.shield(sending[-1])  # who no longer waits for a record takes none back
+
+        monkeypatch.setattr(here.app.publisher, "publish", send)
+        status, problem = await here.ask("POST", "/api/v1/silences", json={"matchers": ['x="1"']})
+        assert (status, problem["title"]) == (504, "not confirmed yet")
+        back.set()
+
+        async def silenced() -> bool:
+            _, answer = await here.ask("GET", "/api/v1/silences")
+            return [each["id"] for each in answer["silences"]] == problem["silence_ids"]
+
+        await eventually(silenced)
+
+
+async def test_a_store_that_is_away_while_a_command_is_carried_out_does_not_refuse_it(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts_api, "SEEN_WITHIN_S", 0.3)
+    async with world(tmp_path, redis_url) as here:
+        publish = here.app.publisher.publish
+
+        async def away(_: DeskView) -> list[object]:
+            raise StoreUnavailable("store: no answer")
+
+        async def then_away(messages: Sequence[Outgoing]) -> None:
+            await publish(messages)
+            monkeypatch.setattr(DeskView, "_desks", away)
+
+        monkeypatch.setattr(here.app.publisher, "publish", then_away)
+        status, problem = await here.ask("POST", "/api/v1/silences", json={"matchers": ['x="1"']})
+        assert (status, problem["title"]) == (504, "not confirmed yet")
 
 
 async def test_who_comes_second_is_told_who_was_first(tmp_path: Path, redis_url: str) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from agents import worker_client
 from agents.commands.main import main
 from alerting.alert import Alert
 from deploy.process import free_port
 from tests.agents.alerting_world import World, an_alert, eventually, world
-from tests.alerting.channels.receiver import Answer, receiving, told
+from tests.alerting.channels.receiver import Answer, hang, receiving, told
 from tests.alerting.channels.receiver import status as answering
 from tests.alerting.notes import HOSTILE
 
@@ -205,6 +206,26 @@ def test_where_no_worker_is_it_says_so_in_a_line(
     monkeypatch.setenv("TIDEMARK_URL", url)
     assert main(["alerts", "list"]) == 1
     assert url in capsys.readouterr().err
+
+
+async def test_a_worker_that_does_not_answer_in_time_may_still_act(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_client, "TIMEOUT_S", 0.3)
+    async with receiving() as other:
+        other.otherwise = hang
+        typed, url = Terminal(capsys, other.base_url), f"{other.base_url}/api/v1"
+        late = "did not answer within 0.3 s"
+        assert await typed.type("list") == (1, "", f"tidemark: error: {url}/alerts {late}\n")
+        for arguments, asked, look in (
+            (("silence", 'x="1"'), "silences", "silences"),
+            (("unsilence", "s"), "silences/s", "silences"),
+            (("ack", "a"), "alerts/a/ack", "list"),
+        ):
+            status, said, error = await typed.type(*arguments)
+            assert (status, said) == (1, "")
+            hint = f"it may still be carried out: look with tidemark alerts {look}"
+            assert error == f"tidemark: error: {url}/{asked} {late}; {hint}\n"
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:6066", "ftp://127.0.0.1", "http://", "http://[::1", "http://a:99999"])
