@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class AlertsApi:
-    """GET /api/v1/alerts, POST /api/v1/alerts/{id}/ack, GET, POST and DELETE /api/v1/silences."""
+    """GET /api/v1/alerts and /alerts/{id}, POST /api/v1/alerts/{id}/ack, GET, POST and DELETE /api/v1/silences."""
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class AlertsApi:
         """To be served."""
         return [
             web.get("/api/v1/alerts", self._list),
+            web.get("/api/v1/alerts/{id}", self._show),
             web.post("/api/v1/alerts/{id}/ack", self._ack),
             web.get("/api/v1/silences", self._list_silences),
             web.post("/api/v1/silences", self._post_silence),
@@ -75,9 +76,7 @@ class AlertsApi:
 
         Raises Problem.
         """
-        known = await self.incidents(alert_ids)
-        if not known:
-            raise Problem(404, "no such alert", f"no open alert has the id {printable(', '.join(alert_ids), 40)}")
+        known = await self._known(alert_ids)
         waiting = [each.alert.alert_id for each in known if each.status == "firing"]
         if not waiting:
             return known
@@ -131,6 +130,10 @@ class AlertsApi:
         ]
         return _json({"alerts": found})
 
+    async def _show(self, request: web.Request) -> web.Response:
+        (incident,) = await self._known([request.match_info["id"]])
+        return _json(incident_json(incident))
+
     async def _ack(self, request: web.Request) -> web.Response:
         _refuse_other_sites(request)
         body = await _body(request)
@@ -166,6 +169,11 @@ class AlertsApi:
         return web.Response(status=204)
 
     # -- inside
+
+    async def _known(self, alert_ids: Sequence[str]) -> list[IncidentView]:
+        if found := await self.incidents(alert_ids):
+            return found
+        raise Problem(404, "no such alert", f"no open alert has the id {printable(', '.join(alert_ids), 40)}")
 
     def _count_partitions(self) -> int:
         try:

@@ -57,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         return added
 
     listing = action("list", "list the open alerts", "tidemark alerts list --severity critical")
-    listing.add_argument("--status", choices=("firing", "acknowledged", "resolved"))
+    listing.add_argument("--status", choices=("firing", "acknowledged"))
     listing.add_argument("--severity", choices=SEVERITIES)
     listing.add_argument("--model", metavar="ID", help="only those of this model")
     ack = action(

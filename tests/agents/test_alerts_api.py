@@ -12,7 +12,7 @@ from agents import alerts_api
 from agents.desk_view import DeskView
 from agents.partition_state import Outgoing
 from tables.errors import StoreError, StoreUnavailable
-from tests.agents.alerting_world import World, an_alert, eventually, world
+from tests.agents.alerting_world import World, an_alert, eventually, over, world
 
 pytestmark = pytest.mark.allow_blocking  # aiohttp's and Faust's own, while they start
 
@@ -120,6 +120,23 @@ async def test_who_comes_second_is_told_who_was_first(tmp_path: Path, redis_url:
         assert (status, first["acknowledged_by"], first["comment"]) == (200, "alice", "rolling back")
         status, second = await here.ask("POST", ack, json={"by": "bob"})
         assert (status, second["acknowledged_by"]) == (200, "alice")
+
+
+async def test_one_alert_is_shown_for_as_long_as_it_is_open(tmp_path: Path, redis_url: str) -> None:
+    async with world(tmp_path, redis_url) as here:
+        alert = an_alert()
+        here.put(alert)
+        await eventually(lambda: listed(here, alert.alert_id))
+        status, shown = await here.ask("GET", f"/api/v1/alerts/{alert.alert_id}")
+        assert (status, [shown]) == (200, (await here.ask("GET", "/api/v1/alerts"))[1]["alerts"])
+        here.put(over(alert))
+
+        async def gone() -> bool:
+            status, problem = await here.ask("GET", f"/api/v1/alerts/{alert.alert_id}")
+            said = f"no open alert has the id {alert.alert_id}"
+            return status == 404 and (problem["title"], problem["detail"]) == ("no such alert", said)
+
+        await eventually(gone)
 
 
 async def test_a_body_that_is_too_large_or_comes_in_parts(tmp_path: Path, redis_url: str) -> None:

@@ -244,7 +244,9 @@ def test_the_help_has_an_example(arguments: list[str], capsys: pytest.CaptureFix
     assert f"tidemark alerts {' '.join(arguments)}".rstrip() in shown.partition("example:")[2]
 
 
-@pytest.mark.parametrize("arguments", [[], ["dance"], ["ack"], ["list", "--severity", "odd"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["dance"], ["ack"], ["list", "--severity", "odd"], ["list", "--status", "resolved"]]
+)
 def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["alerts", *arguments]) == 2
     assert capsys.readouterr().err.count("\n") == 1
