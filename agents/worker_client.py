@@ -32,6 +32,7 @@ class AlertAnswer(msgspec.Struct, frozen=True):
     summary: str
     fired_at: Time
     acknowledged_by: str = ""
+    comment: str = ""
 
 
 class AlertsAnswer(msgspec.Struct, frozen=True):

@@ -127,7 +127,9 @@ async def _ack(args: argparse.Namespace, url: str) -> int:
             _print_json(plain)
             return
         by = f" by {printable(answer.acknowledged_by, 40)}" if answer.acknowledged_by else ""
-        sys.stdout.write(f"{printable(answer.alert_id)} {printable(answer.status)}{by}\n")
+        # Who was first stays: the name and comment given now are nowhere.
+        first = answer.status != "acknowledged" or (answer.acknowledged_by, answer.comment) == tuple(body.values())
+        sys.stdout.write(f"{printable(answer.alert_id)} {'' if first else 'already '}{printable(answer.status)}{by}\n")
 
     return await _each(args.ids, ack)
 

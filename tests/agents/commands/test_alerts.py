@@ -81,6 +81,9 @@ async def test_from_the_list_to_the_acknowledgement(
         }
         _, said, _ = await typed.type("list")
         assert said.count("acknowledged by alice") == 2
+        for name, comment in (("dave", "me too"), ("alice", "still on it")):
+            status, said, _ = await typed.type("ack", home.alert_id, "--by", name, "--comment", comment)
+            assert (status, said) == (0, f"{home.alert_id} already acknowledged by alice\n")
         status, said, _ = await typed.type("ack", home.alert_id, "--json")
         assert (status, json.loads(said)["acknowledged_by"]) == (0, "alice")
 
