@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -14,21 +13,19 @@ from aiohttp import web
 from agents.desk_commands import MOST_BYTES, Acknowledge, Command, EndSilence, PutSilence, encode_command
 from agents.desk_view import DeskView
 from agents.partition_state import Outgoing
+from agents.posted_silence import NOBODY, silence_of
 from agents.problem import Problem
 from agents.publisher import Publisher
+from agents.request_reading import check_keys, read_object, text_of
 from alerting.alert import SEVERITIES, printable
 from alerting.desk.desk import IncidentView
 from alerting.desk.silences import Silence
 from alerting.desk.suppression import MOST_SILENCES
-from alerting.durations import parse_duration
 from tables.errors import BrokerUnavailable, ConfigError, StoreError
 
 SEEN_WITHIN_S: Final = 5.0
 """A command is in the checkpoints after a round of the alerts agent; whoever asked is told so."""
 LOOK_EVERY_S: Final = 0.1
-BODY_BYTES: Final = 64 * 1024
-DEFAULT_SILENCE: Final = "1h"
-NOBODY: Final = "unknown"
 
 T = TypeVar("T")
 
@@ -115,6 +112,7 @@ class AlertsApi:
     # -- the routes
 
     async def _list(self, request: web.Request) -> web.Response:
+        check_keys(request.query, ("status", "severity", "model_id"), "query")
         status, severity = request.query.get("status"), request.query.get("severity")
         if status not in (None, "firing", "acknowledged", "resolved"):
             raise Problem(400, "bad status", f"expected firing, acknowledged or resolved, got {printable(status, 40)}")
@@ -136,8 +134,9 @@ class AlertsApi:
 
     async def _ack(self, request: web.Request) -> web.Response:
         _refuse_other_sites(request)
-        body = await _body(request)
-        by, comment = _text(body, "by", NOBODY), _text(body, "comment", "")
+        body = await read_object(request)
+        check_keys(body, ("by", "comment"), "body")
+        by, comment = text_of(body, "by", NOBODY), text_of(body, "comment", "")
         (incident,) = await self.acknowledge([request.match_info["id"]], by, comment)
         return _json(incident_json(incident))
 
@@ -146,7 +145,7 @@ class AlertsApi:
 
     async def _post_silence(self, request: web.Request) -> web.Response:
         _refuse_other_sites(request)
-        body = await _body(request)
+        body = await read_object(request)
         try:
             silence = silence_of(body, self._now_ms())
         except ConfigError as error:
@@ -209,22 +208,6 @@ class AlertsApi:
             raise Problem(504, "not confirmed yet", said, members=members) from None
 
 
-def silence_of(body: dict[str, Any], now_ms: int) -> Silence:
-    """A silence as somebody posts it: `matchers`, and `ends_at` or a `duration`; the rest has defaults.
-
-    Raises ConfigError, which names the field.
-    """
-    given = {name: value for name, value in body.items() if value is not None}
-    starts_at = given.setdefault("starts_at", now_ms)
-    if "ends_at" not in given and isinstance(starts_at, int):
-        duration = given.pop("duration", DEFAULT_SILENCE)
-        if not (milliseconds := parse_duration(duration, "duration")):
-            raise ConfigError(f"duration: expected some time, got {duration!r}")
-        given["ends_at"] = starts_at + milliseconds
-    given.setdefault("created_by", NOBODY)
-    return Silence.from_json({**given, "id": secrets.token_hex(8), "created_at": now_ms})
-
-
 def incident_json(incident: IncidentView) -> dict[str, Any]:
     """An alert as the contract has it, and beside it what the desk knows."""
     body: dict[str, Any] = orjson.loads(incident.alert.to_json())
@@ -247,36 +230,6 @@ def incident_json(incident: IncidentView) -> dict[str, Any]:
 
 def _json(body: object, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    data = bytearray()
-    try:
-        async for part in request.content.iter_any():
-            data += part
-            if len(data) > BODY_BYTES:
-                raise Problem(413, "too large", f"expected at most {BODY_BYTES} bytes")
-    except web.RequestPayloadError as error:
-        # Or the server looks for the rest, and takes what it finds for an error of ours.
-        request.content.feed_eof()
-        said = "expected a body as Content-Encoding and its length say"
-        raise Problem(400, "not readable", said, closes=True) from error
-    try:
-        body = orjson.loads(data) if data.strip() else {}
-    except orjson.JSONDecodeError as error:
-        raise Problem(400, "not JSON", f"expected a JSON object: {error}") from error
-    if not isinstance(body, dict):
-        raise Problem(400, "not an object", "expected a JSON object")
-    return body
-
-
-def _text(body: dict[str, Any], name: str, default: str) -> str:
-    value = body.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, str) or len(value) > 500:
-        raise Problem(400, f"bad {name}", f"{name}: expected text of at most 500 characters")
-    return value or default
 
 
 def _refuse_other_sites(request: web.Request) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agents import alerts_api
+from agents import alerts_api, request_reading
 from agents.desk_view import DeskView
 from agents.partition_state import Outgoing
 from tables.errors import StoreError, StoreUnavailable
@@ -146,7 +146,7 @@ async def test_a_body_that_is_too_large_or_comes_in_parts(tmp_path: Path, redis_
             await asyncio.sleep(0.05)
 
     async with world(tmp_path, redis_url) as here:
-        for data in (b" " * (alerts_api.BODY_BYTES + 1), slowly(*[b" " * 40_000] * 2)):
+        for data in (b" " * (request_reading.BODY_BYTES + 1), slowly(*[b" " * 40_000] * 2)):
             status, problem = await here.ask("POST", "/api/v1/silences", data=data)
             assert (status, problem["title"]) == (413, "too large")
         parts = slowly(b'{"matchers": ["mod', b'el_id=\\"home\\""]', b', "created_by": "ann"}')
@@ -175,10 +175,14 @@ async def test_a_silence_that_would_not_hold_is_refused_at_once(
     async with world(tmp_path, redis_url) as here:
         now = here.app.now_ms()
         too_long = [f'x{number}="{"y" * 400}"' for number in range(60)]
+        fields = "matchers, starts_at, ends_at, duration, created_by, comment"
+        both = "duration: expected ends_at or duration, got both"
         past = {"matchers": ['x="1"'], "starts_at": now - 7_200_000, "ends_at": now - 3_600_000}
         for body, expected, said in (
             ({"matchers": too_long}, 413, "expected a silence of at most 16384 bytes with all its matchers"),
             (past, 400, "ends_at: expected a time to come, got one that has passed"),
+            ({"matchers": ['x="1"'], "endsAt": now + 60_000}, 400, f"endsAt: expected nothing but {fields}"),
+            ({"matchers": ['x="1"'], "ends_at": now + 60_000, "duration": "2h"}, 400, both),
             ({"matchers": ['x="1"'], "duration": "0s"}, 400, "duration: expected some time, got '0s'"),
         ):
             status, problem = await here.ask("POST", "/api/v1/silences", json=body)
@@ -209,6 +213,7 @@ async def test_a_body_that_is_not_what_its_headers_say(
     [
         ({"by": 7}, "by: expected text of at most 500 characters"),
         ({"comment": "x" * 501}, "comment: expected text of at most 500 characters"),
+        ({"user": "alice"}, "user: expected nothing but by, comment"),
     ],
 )
 async def test_what_is_said_of_oneself_is_text(
@@ -217,3 +222,10 @@ async def test_what_is_said_of_oneself_is_text(
     async with world(tmp_path, redis_url) as here:
         status, problem = await here.ask("POST", "/api/v1/alerts/a1/ack", json=body)
         assert (status, problem["detail"]) == (400, said)
+
+
+async def test_a_question_that_nobody_understands_gets_no_answer_to_another(tmp_path: Path, redis_url: str) -> None:
+    async with world(tmp_path, redis_url) as here:
+        status, problem = await here.ask("GET", "/api/v1/alerts?model=home")
+        assert (status, problem["title"]) == (400, "unknown key in the query")
+        assert problem["detail"] == "model: expected nothing but status, severity, model_id"
