@@ -12,6 +12,7 @@ from aiohttp import web
 
 from agents.desk_commands import MOST_BYTES, Acknowledge, Command, EndSilence, PutSilence, encode_command
 from agents.desk_view import DeskView
+from agents.other_sites import OtherSites
 from agents.partition_state import Outgoing
 from agents.posted_silence import NOBODY, silence_of
 from agents.problem import Problem
@@ -40,6 +41,7 @@ class AlertsApi:
         topic: str,
         partitions: Callable[[], int],
         now_ms: Callable[[], int],
+        other_sites: OtherSites,
     ) -> None:
         """`topic`: of the commands; `partitions`: how many it has."""
         self._view = view
@@ -47,6 +49,7 @@ class AlertsApi:
         self._topic = topic
         self._partitions = partitions
         self._now_ms = now_ms
+        self._other_sites = other_sites
 
     def routes(self) -> list[web.RouteDef]:
         """To be served."""
@@ -133,7 +136,7 @@ class AlertsApi:
         return _json(incident_json(incident))
 
     async def _ack(self, request: web.Request) -> web.Response:
-        _refuse_other_sites(request)
+        self._other_sites.refuse(request)
         body = await read_object(request)
         check_keys(body, ("by", "comment"), "body")
         by, comment = text_of(body, "by", NOBODY), text_of(body, "comment", "")
@@ -144,7 +147,7 @@ class AlertsApi:
         return _json({"silences": [each.to_json() for each in await self._asking(self._view.silences())]})
 
     async def _post_silence(self, request: web.Request) -> web.Response:
-        _refuse_other_sites(request)
+        self._other_sites.refuse(request)
         body = await read_object(request)
         try:
             silence = silence_of(body, self._now_ms())
@@ -154,7 +157,7 @@ class AlertsApi:
         return _json(put.to_json(), status=201)
 
     async def _delete_silence(self, request: web.Request) -> web.Response:
-        _refuse_other_sites(request)
+        self._other_sites.refuse(request)
         silence_id = request.match_info.get("id") or request.query.get("id", "")
         if not silence_id:
             raise Problem(400, "no id", "expected DELETE /api/v1/silences/{id}")
@@ -230,10 +233,3 @@ def incident_json(incident: IncidentView) -> dict[str, Any]:
 
 def _json(body: object, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
-
-
-def _refuse_other_sites(request: web.Request) -> None:
-    """A page of another site must not act through the browser of somebody who can reach this port."""
-    origin = request.headers.get("Origin")
-    if origin is not None and origin.partition("://")[2] != request.host:
-        raise Problem(403, "another site", "this request comes from a page of another site")
