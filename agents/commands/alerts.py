@@ -8,6 +8,7 @@ import getpass
 import json
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agents.posted_silence import silence_of
 from agents.worker_client import AlertAnswer, AlertsAnswer, SilenceAnswer, SilencesAnswer, ask
 from alerting.alert import SEVERITIES, printable
 from tables.errors import ConfigError, RunError
@@ -141,6 +143,8 @@ async def _silence(args: argparse.Namespace, url: str) -> int:
         "created_by": args.by or _user(),
         "comment": args.comment,
     }
+    # What is wrong with it is wrong whether or not a worker is there to say so.
+    silence_of(body, time.time_ns() // 1_000_000)
     answer, plain = await ask("POST", f"{url}/api/v1/silences", SilenceAnswer, body=body)
     if args.json:
         return _print_json(plain)

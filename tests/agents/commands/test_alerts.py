@@ -211,6 +211,23 @@ def test_where_no_worker_is_it_says_so_in_a_line(
     assert url in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["foo"], "expected a matcher such as"),
+        (['x="1"', "--for", "abc"], "duration: expected a duration such as"),
+        (['x=~".*"'], "got a silence for everything"),
+        (['x="1"', "--comment", "y" * 1001], "comment: expected at most 1000 characters"),
+    ],
+)
+def test_a_silence_that_is_wrong_is_wrong_usage_without_a_worker_too(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["alerts", "silence", *arguments, "--url", f"http://127.0.0.1:{free_port()}"]) == 2
+    said, error = capsys.readouterr()
+    assert said == "" and error.count("\n") == 1 and expected in error
+
+
 async def test_a_worker_that_does_not_answer_in_time_may_still_act(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
