@@ -86,7 +86,7 @@ async def test_what_the_broker_takes_late_is_not_refused_before(
 
         async def silenced() -> bool:
             _, answer = await here.ask("GET", "/api/v1/silences")
-            return [each["id"] for each in answer["silences"]] == problem["silence_ids"]
+            return [each["id"] for each in answer["silences"]] == list(problem["silence_ids"])
 
         await eventually(silenced)
 
