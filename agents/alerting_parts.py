@@ -18,6 +18,7 @@ from agents.custodian import Custodian
 from agents.desk_view import DeskView
 from agents.link_pages import LinkPages
 from agents.metrics import Metrics
+from agents.other_sites import OtherSites
 from agents.publisher import Publisher
 from agents.transports.consumer import BatchConsumer
 from alerting.desk.policy import AlertingPolicy
@@ -72,7 +73,8 @@ def make_alerting(
         return LinkSigner(url, config.privacy.link_secret, config.links.ttl_ms, now_ms)
 
     view = DeskView(store, partitions, policy, now_ms)
-    api = AlertsApi(view, publisher, topics.commands, partitions, now_ms)
+    other_sites = OtherSites(config.web.host, config.links.base_url)
+    api = AlertsApi(view, publisher, topics.commands, partitions, now_ms, other_sites)
     pages = LinkPages(api, signer, now_ms)
     ledger: SendLedger = (
         RedisLedger(store.connection, config.group) if isinstance(store, RedisStore) else MemoryLedger()

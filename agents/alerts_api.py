@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -12,28 +12,27 @@ from aiohttp import web
 
 from agents.desk_commands import MOST_BYTES, Acknowledge, Command, EndSilence, PutSilence, encode_command
 from agents.desk_view import DeskView
+from agents.other_sites import OtherSites
 from agents.partition_state import Outgoing
+from agents.posted_silence import NOBODY, silence_of
 from agents.problem import Problem
 from agents.publisher import Publisher
+from agents.request_reading import check_keys, read_object, text_of
 from alerting.alert import SEVERITIES, printable
 from alerting.desk.desk import IncidentView
 from alerting.desk.silences import Silence
 from alerting.desk.suppression import MOST_SILENCES
-from alerting.durations import parse_duration
 from tables.errors import BrokerUnavailable, ConfigError, StoreError
 
 SEEN_WITHIN_S: Final = 5.0
 """A command is in the checkpoints after a round of the alerts agent; whoever asked is told so."""
 LOOK_EVERY_S: Final = 0.1
-BODY_BYTES: Final = 64 * 1024
-DEFAULT_SILENCE: Final = "1h"
-NOBODY: Final = "unknown"
 
 T = TypeVar("T")
 
 
 class AlertsApi:
-    """GET /api/v1/alerts, POST /api/v1/alerts/{id}/ack, GET, POST and DELETE /api/v1/silences."""
+    """GET /api/v1/alerts and /alerts/{id}, POST /api/v1/alerts/{id}/ack, GET, POST and DELETE /api/v1/silences."""
 
     def __init__(
         self,
@@ -42,6 +41,7 @@ class AlertsApi:
         topic: str,
         partitions: Callable[[], int],
         now_ms: Callable[[], int],
+        other_sites: OtherSites,
     ) -> None:
         """`topic`: of the commands; `partitions`: how many it has."""
         self._view = view
@@ -49,11 +49,13 @@ class AlertsApi:
         self._topic = topic
         self._partitions = partitions
         self._now_ms = now_ms
+        self._other_sites = other_sites
 
     def routes(self) -> list[web.RouteDef]:
         """To be served."""
         return [
             web.get("/api/v1/alerts", self._list),
+            web.get("/api/v1/alerts/{id}", self._show),
             web.post("/api/v1/alerts/{id}/ack", self._ack),
             web.get("/api/v1/silences", self._list_silences),
             web.post("/api/v1/silences", self._post_silence),
@@ -74,13 +76,10 @@ class AlertsApi:
 
         Raises Problem.
         """
-        known = await self.incidents(alert_ids)
-        if not known:
-            raise Problem(404, "no such alert", f"no open alert has the id {printable(', '.join(alert_ids), 40)}")
+        known = await self._known(alert_ids)
         waiting = [each.alert.alert_id for each in known if each.status == "firing"]
         if not waiting:
             return known
-        await self._command(*(Acknowledge(name, by, comment) for name in waiting))
 
         async def are_acknowledged() -> list[IncidentView] | None:
             now = await self._view.by_id()
@@ -89,7 +88,8 @@ class AlertsApi:
                 return None
             return [now.get(each.alert.alert_id, each) for each in known]
 
-        return await self._seen(are_acknowledged)
+        commands = [Acknowledge(name, by, comment) for name in waiting]
+        return await self._carried_out(commands, are_acknowledged, "the acknowledgement")
 
     async def silence(self, silences: Sequence[Silence]) -> list[Silence]:
         """Put silences, and return them once that is written down; one that is there already stays as it is.
@@ -104,18 +104,18 @@ class AlertsApi:
             raise Problem(413, "too large", f"expected a silence of at most {MOST_BYTES} bytes with all its matchers")
         if commands and len(there) + len(commands) > MOST_SILENCES:
             raise Problem(409, "too many silences", f"expected at most {MOST_SILENCES} at a time: end some first")
-        await self._command(*commands)
         names = [each.id for each in silences]
 
         async def are_there() -> list[Silence] | None:
             now = {each.id: each for each in await self._view.silences()}
             return [now[name] for name in names] if now.keys() >= set(names) else None
 
-        return await self._seen(are_there)
+        return await self._carried_out(commands, are_there, f"silence {', '.join(names)}", silence_ids=names)
 
     # -- the routes
 
     async def _list(self, request: web.Request) -> web.Response:
+        check_keys(request.query, ("status", "severity", "model_id"), "query")
         status, severity = request.query.get("status"), request.query.get("severity")
         if status not in (None, "firing", "acknowledged", "resolved"):
             raise Problem(400, "bad status", f"expected firing, acknowledged or resolved, got {printable(status, 40)}")
@@ -131,10 +131,15 @@ class AlertsApi:
         ]
         return _json({"alerts": found})
 
+    async def _show(self, request: web.Request) -> web.Response:
+        (incident,) = await self._known([request.match_info["id"]])
+        return _json(incident_json(incident))
+
     async def _ack(self, request: web.Request) -> web.Response:
-        _refuse_other_sites(request)
-        body = await _body(request)
-        by, comment = _text(body, "by", NOBODY), _text(body, "comment", "")
+        self._other_sites.refuse(request)
+        body = await read_object(request)
+        check_keys(body, ("by", "comment"), "body")
+        by, comment = text_of(body, "by", NOBODY), text_of(body, "comment", "")
         (incident,) = await self.acknowledge([request.match_info["id"]], by, comment)
         return _json(incident_json(incident))
 
@@ -142,8 +147,8 @@ class AlertsApi:
         return _json({"silences": [each.to_json() for each in await self._asking(self._view.silences())]})
 
     async def _post_silence(self, request: web.Request) -> web.Response:
-        _refuse_other_sites(request)
-        body = await _body(request)
+        self._other_sites.refuse(request)
+        body = await read_object(request)
         try:
             silence = silence_of(body, self._now_ms())
         except ConfigError as error:
@@ -152,26 +157,25 @@ class AlertsApi:
         return _json(put.to_json(), status=201)
 
     async def _delete_silence(self, request: web.Request) -> web.Response:
-        _refuse_other_sites(request)
+        self._other_sites.refuse(request)
         silence_id = request.match_info.get("id") or request.query.get("id", "")
         if not silence_id:
             raise Problem(400, "no id", "expected DELETE /api/v1/silences/{id}")
         if all(each.id != silence_id for each in await self._asking(self._view.silences())):
             raise Problem(404, "no such silence", f"no silence has the id {printable(silence_id, 40)}")
-        await self._command(EndSilence(silence_id))
 
         async def is_gone() -> bool | None:
             return True if all(each.id != silence_id for each in await self._view.silences()) else None
 
-        await self._seen(is_gone)
+        await self._carried_out([EndSilence(silence_id)], is_gone, f"the end of silence {printable(silence_id, 40)}")
         return web.Response(status=204)
 
     # -- inside
 
-    async def _command(self, *commands: Command) -> None:
-        partitions = range(self._count_partitions())
-        records = [Outgoing(self._topic, None, encode_command(each), one) for each in commands for one in partitions]
-        await self._asking(self._publisher.publish(records))
+    async def _known(self, alert_ids: Sequence[str]) -> list[IncidentView]:
+        if found := await self.incidents(alert_ids):
+            return found
+        raise Problem(404, "no such alert", f"no open alert has the id {printable(', '.join(alert_ids), 40)}")
 
     def _count_partitions(self) -> int:
         try:
@@ -187,35 +191,24 @@ class AlertsApi:
         except StoreError as error:
             raise Problem(503, "store unavailable", str(error)) from error
 
-    async def _seen(self, look: Callable[[], Awaitable[T | None]]) -> T:
-        """What `look` finds, as soon as it does."""
+    async def _carried_out(
+        self, commands: Sequence[Command], look: Callable[[], Awaitable[T | None]], what: str, **members: object
+    ) -> T:
+        """Send commands, and return what `look` finds, as soon as it does. Raises Problem: a late one has `members`."""
+        partitions = range(self._count_partitions())
+        records = [Outgoing(self._topic, None, encode_command(each), one) for each in commands for one in partitions]
         try:
             async with asyncio.timeout(SEEN_WITHIN_S):
-                while (found := await self._asking(look())) is None:  # noqa: ASYNC110 - a checkpoint tells nobody
+                await self._asking(self._publisher.publish(records))
+                while True:
+                    # The command is on its way: that the store does not answer now takes nothing back.
+                    with contextlib.suppress(BrokerUnavailable, StoreError):
+                        if (found := await look()) is not None:
+                            return found
                     await asyncio.sleep(LOOK_EVERY_S)
-                return found
         except TimeoutError:
-            raise Problem(
-                504,
-                "not confirmed yet",
-                f"written down, but no worker has carried it out within {SEEN_WITHIN_S:g} s; look again in a moment",
-            ) from None
-
-
-def silence_of(body: dict[str, Any], now_ms: int) -> Silence:
-    """A silence as somebody posts it: `matchers`, and `ends_at` or a `duration`; the rest has defaults.
-
-    Raises ConfigError, which names the field.
-    """
-    given = {name: value for name, value in body.items() if value is not None}
-    starts_at = given.setdefault("starts_at", now_ms)
-    if "ends_at" not in given and isinstance(starts_at, int):
-        duration = given.pop("duration", DEFAULT_SILENCE)
-        if not (milliseconds := parse_duration(duration, "duration")):
-            raise ConfigError(f"duration: expected some time, got {duration!r}")
-        given["ends_at"] = starts_at + milliseconds
-    given.setdefault("created_by", NOBODY)
-    return Silence.from_json({**given, "id": secrets.token_hex(8), "created_at": now_ms})
+            said = f"not confirmed within {SEEN_WITHIN_S:g} s; {what} may still be carried out: look again in a moment"
+            raise Problem(504, "not confirmed yet", said, members=members) from None
 
 
 def incident_json(incident: IncidentView) -> dict[str, Any]:
@@ -240,40 +233,3 @@ def incident_json(incident: IncidentView) -> dict[str, Any]:
 
 def _json(body: object, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    data = bytearray()
-    try:
-        async for part in request.content.iter_any():
-            data += part
-            if len(data) > BODY_BYTES:
-                raise Problem(413, "too large", f"expected at most {BODY_BYTES} bytes")
-    except web.RequestPayloadError as error:
-        # Or the server looks for the rest, and takes what it finds for an error of ours.
-        request.content.feed_eof()
-        said = "expected a body as Content-Encoding and its length say"
-        raise Problem(400, "not readable", said, closes=True) from error
-    try:
-        body = orjson.loads(data) if data.strip() else {}
-    except orjson.JSONDecodeError as error:
-        raise Problem(400, "not JSON", f"expected a JSON object: {error}") from error
-    if not isinstance(body, dict):
-        raise Problem(400, "not an object", "expected a JSON object")
-    return body
-
-
-def _text(body: dict[str, Any], name: str, default: str) -> str:
-    value = body.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, str) or len(value) > 500:
-        raise Problem(400, f"bad {name}", f"{name}: expected text of at most 500 characters")
-    return value or default
-
-
-def _refuse_other_sites(request: web.Request) -> None:
-    """A page of another site must not act through the browser of somebody who can reach this port."""
-    origin = request.headers.get("Origin")
-    if origin is not None and origin.partition("://")[2] != request.host:
-        raise Problem(403, "another site", "this request comes from a page of another site")

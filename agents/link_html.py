@@ -63,7 +63,7 @@ _EN: Final = PageWords(
     problems={
         403: ("This link does not hold", "It has expired, or it is not as it was sent. A newer message has a new one."),
         503: ("No answer just now", "Nothing has been changed. Try again in a minute."),
-        504: ("Not confirmed yet", "It is written down, but no worker has carried it out yet. Look again in a moment."),
+        504: ("Not confirmed yet", "It may still be carried out. Look again in a moment."),
     },
 )
 _ZH: Final = PageWords(
@@ -81,7 +81,7 @@ _ZH: Final = PageWords(
         403: ("链接无效", "链接已过期，或与发送时不一致。请使用更新的消息中的链接。"),
         409: ("静默过多", "请先结束一些静默。"),
         503: ("暂时无法处理", "未做任何更改，请稍后再试。"),
-        504: ("尚未生效", "操作已记录，但还没有 worker 执行，请稍后再看。"),
+        504: ("尚未生效", "操作仍可能生效，请稍后再看。"),
     },
 )
 WORDS: Final[Mapping[Locale, PageWords]] = {"en": _EN, "zh": _ZH}

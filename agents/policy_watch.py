@@ -57,6 +57,9 @@ class PolicyWatch:
         former, self._config = self._config, config
         if config.origin is not None:  # it may be made of other files now
             self._stamp = config.origin.stamp
+        if config == former:
+            log.info("the configuration says what it said before")
+            return
         if (config.rules, config.alerting) == (former.rules, former.alerting):
             log.warning("the configuration has changed, but its rules and alerting have not: the rest needs a restart")
             return

@@ -22,13 +22,22 @@ API: Final = "/api/"
 class Problem(Exception):
     """What went wrong with a request: raised by a handler, answered as problem JSON."""
 
-    def __init__(self, status: int, title: str, detail: str, *, closes: bool = False) -> None:
-        """`closes`: nothing more can be read from the connection."""
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str,
+        *,
+        closes: bool = False,
+        members: Mapping[str, object] | None = None,
+    ) -> None:
+        """`closes`: nothing more can be read from the connection; `members`: what a program reads beside the detail."""
         super().__init__(detail)
         self.closes = closes
         self.status = status
         self.title = title
         self.detail = detail
+        self.members = members or {}
 
 
 @web.middleware
@@ -38,7 +47,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except Problem as problem:
         headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else {}
-        answer = _answer(request, problem.status, problem.title, problem.detail, headers)
+        answer = _answer(request, problem.status, problem.title, problem.detail, headers, problem.members)
         if problem.closes:
             answer.force_close()
         return answer
@@ -79,9 +88,20 @@ def bearer(token: str) -> Middleware:
 
 
 def _answer(
-    request: web.Request, status: int, title: str, detail: str = "", headers: Mapping[str, str] | None = None
+    request: web.Request,
+    status: int,
+    title: str,
+    detail: str = "",
+    headers: Mapping[str, str] | None = None,
+    members: Mapping[str, object] | None = None,
 ) -> web.Response:
-    body: dict[str, object] = {"type": "about:blank", "title": title, "status": status, "instance": request.path}
+    body: dict[str, object] = {
+        **(members or {}),
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "instance": request.path,
+    }
     if detail:
         body["detail"] = detail
     return web.Response(

@@ -4,6 +4,7 @@ Bare topic files, one event a line and nothing else, are read here too.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
@@ -35,6 +36,7 @@ Item = TypeVar("Item")
 
 _BLOCK_LINES = 4096
 _LONG_AGO = -(2**63)
+_STRAY_MS = 600_000
 
 
 class BrokenLine(msgspec.Struct, frozen=True, gc=False):
@@ -126,21 +128,25 @@ def read_recording(paths: Sequence[PathOrDash], *, on_broken: Callable[[BrokenLi
     return _number(_merge(timed), on_broken)
 
 
-def read_topic_files(files: Mapping[str, Sequence[PathOrDash]], *, latest_ms: int | None = None) -> Iterator[Line]:
+def read_topic_files(
+    files: Mapping[str, Sequence[PathOrDash]], *, latest_ms: int | None = None, strays: Counter[str] | None = None
+) -> Iterator[Line]:
     """Yield the bare events of topic files (`{topic: [path, ...]}`), merged by event time over all files.
 
     Nothing is sorted within a file: like a recording's, an event's place is the largest event time of its
     file up to there, so that memory stays bounded and logs that are roughly in order merge well. An event
     whose time cannot be read, or lies after `latest_ms` (which would hold back the rest of its file), goes
     with the one before it. Every line is handed on, broken or not: partition 0, offset the running number of
-    its topic, timestamp its event time or else that of the line before.
+    its topic, timestamp its event time or else that of the line before. `strays` counts, for each file, events more
+    than 10 min older than one before them: many of them tell that it is in no order.
 
     Raises as `read_recording` does.
     """
     named = [(topic, fspath(path)) for topic, paths in files.items() for path in paths]
     _require_all_readable([name for _, name in named])
     limit = 2**63 - 1 if latest_ms is None else latest_ms
-    timed = (_read_events(topic, name, limit) for topic, name in named)
+    counted: Counter[str] = Counter() if strays is None else strays
+    timed = (_read_events(topic, name, limit, counted) for topic, name in named)
     return _number(_merge(timed), _never)
 
 
@@ -186,8 +192,9 @@ def _merge(timed: Iterable[Iterator[tuple[int, Item]]]) -> Iterator[Item]:
     return map(itemgetter(1), heapq.merge(*timed, key=itemgetter(0)))
 
 
-def _read_events(topic: str, path: str, limit: int) -> Iterator[tuple[int, Line]]:
+def _read_events(topic: str, path: str, limit: int, strays: Counter[str]) -> Iterator[tuple[int, Line]]:
     timestamp: int | None = None
+    newest = _LONG_AGO
     for block in read_blocks(path):
         for line in block:
             value = line.strip()
@@ -196,6 +203,8 @@ def _read_events(topic: str, path: str, limit: int) -> Iterator[tuple[int, Line]
             event_time = _event_time_of(value)
             if event_time is not None and event_time <= limit:
                 timestamp = event_time
+                newest = max(newest, event_time)
+                strays[path] += event_time < newest - _STRAY_MS
             place = _LONG_AGO if timestamp is None else timestamp
             yield place, Line(topic, 0, MISSING_OFFSET, timestamp, None, value)
 

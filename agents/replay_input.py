@@ -7,7 +7,7 @@ into chunks, for everything that follows from one chunk is done before the next 
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 
@@ -34,11 +34,15 @@ _decode_times = msgspec.json.Decoder(_Times).decode
 
 
 def read_chunks(
-    recordings: Sequence[PathOrDash], topic_files: Mapping[str, Sequence[PathOrDash]], latest_ms: int
+    recordings: Sequence[PathOrDash],
+    topic_files: Mapping[str, Sequence[PathOrDash]],
+    latest_ms: int,
+    strays: Counter[str] | None = None,
 ) -> Iterator[Chunk]:
     """Everything in the inputs, in order of arrival; several inputs are merged by their clocks.
 
     `topic_files`: topic -> files of bare events. `latest_ms`: event times after it are nobody's clock.
+    `strays`: see `read_topic_files`.
     Raises InputError for a file that is missing (at once) or damaged (on the way), ConfigError where "-" comes twice.
     """
     streams: list[Iterator[tuple[int, Item]]] = []
@@ -48,7 +52,7 @@ def read_chunks(
         lines = read_recording(recordings, on_broken=note)
         streams.append(clocked(_with_broken(lines, broken), latest_ms))
     if topic_files:
-        streams.append(clocked(read_topic_files(topic_files, latest_ms=latest_ms), latest_ms))
+        streams.append(clocked(read_topic_files(topic_files, latest_ms=latest_ms, strays=strays), latest_ms))
     return cut(streams[0] if len(streams) == 1 else heapq.merge(*streams, key=itemgetter(0)))
 
 

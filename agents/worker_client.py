@@ -16,6 +16,8 @@ from tables.errors import ConfigError, RunError
 
 WEB_TOKEN_VARIABLE: Final = "TIDEMARK_WEB_TOKEN"
 TIMEOUT_S: Final = 15.0
+CONNECT_S: Final = 5.0
+"""Until then nobody has heard what was asked for."""
 
 Time = Annotated[int, msgspec.Meta(ge=0, le=LATEST_MS)]
 T = TypeVar("T")
@@ -30,6 +32,7 @@ class AlertAnswer(msgspec.Struct, frozen=True):
     summary: str
     fired_at: Time
     acknowledged_by: str = ""
+    comment: str = ""
 
 
 class AlertsAnswer(msgspec.Struct, frozen=True):
@@ -73,15 +76,20 @@ async def ask(
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S, sock_connect=CONNECT_S)) as session,
             session.request(method, url, params=params, json=body, headers=headers) as response,
         ):
             data = await response.read()
     except aiohttp.InvalidURL as error:
         raise ConfigError(f"--url: expected http://HOST:PORT, which {url} does not begin with") from error
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        said = getattr(error, "strerror", None) or type(error).__name__
-        raise RunError(f"no worker answers at {url}: {said}; is one running, or is --url wrong?") from error
+    except aiohttp.ClientError as error:
+        raise _unreachable(url, error) from error
+    except TimeoutError as error:
+        look = "silences" if "/silences" in url else "list"
+        changes = "" if method == "GET" else f"; it may still be carried out: look with tidemark alerts {look}"
+        raise RunError(f"{url} did not answer within {TIMEOUT_S:g} s{changes}") from error
+    except OSError as error:
+        raise _unreachable(url, error) from error
     try:
         found = orjson.loads(data) if data.strip() else None
         if response.status < 400:
@@ -93,3 +101,8 @@ async def ask(
     detail = found.get("detail") or found.get("title") if isinstance(found, dict) else None
     refusal = printable(str(detail or f"HTTP {response.status}"), 400)
     raise ConfigError(refusal) if response.status == 400 else RunError(refusal)
+
+
+def _unreachable(url: str, error: Exception) -> RunError:
+    said = getattr(error, "strerror", None) or type(error).__name__
+    return RunError(f"no worker answers at {url}: {said}; is one running, or is --url wrong?")

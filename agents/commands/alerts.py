@@ -8,6 +8,7 @@ import getpass
 import json
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agents.posted_silence import silence_of
 from agents.worker_client import AlertAnswer, AlertsAnswer, SilenceAnswer, SilencesAnswer, ask
 from alerting.alert import SEVERITIES, printable
 from tables.errors import ConfigError, RunError
@@ -57,7 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         return added
 
     listing = action("list", "list the open alerts", "tidemark alerts list --severity critical")
-    listing.add_argument("--status", choices=("firing", "acknowledged", "resolved"))
+    listing.add_argument("--status", choices=("firing", "acknowledged"))
     listing.add_argument("--severity", choices=SEVERITIES)
     listing.add_argument("--model", metavar="ID", help="only those of this model")
     ack = action(
@@ -127,7 +129,9 @@ async def _ack(args: argparse.Namespace, url: str) -> int:
             _print_json(plain)
             return
         by = f" by {printable(answer.acknowledged_by, 40)}" if answer.acknowledged_by else ""
-        sys.stdout.write(f"{printable(answer.alert_id)} {printable(answer.status)}{by}\n")
+        # Who was first stays: the name and comment given now are nowhere.
+        first = answer.status != "acknowledged" or (answer.acknowledged_by, answer.comment) == tuple(body.values())
+        sys.stdout.write(f"{printable(answer.alert_id)} {'' if first else 'already '}{printable(answer.status)}{by}\n")
 
     return await _each(args.ids, ack)
 
@@ -139,6 +143,8 @@ async def _silence(args: argparse.Namespace, url: str) -> int:
         "created_by": args.by or _user(),
         "comment": args.comment,
     }
+    # What is wrong with it is wrong whether or not a worker is there to say so.
+    silence_of(body, time.time_ns() // 1_000_000)
     answer, plain = await ask("POST", f"{url}/api/v1/silences", SilenceAnswer, body=body)
     if args.json:
         return _print_json(plain)

@@ -62,6 +62,7 @@ example:
 DEFAULT_BINS = 10
 DEFAULT_DAYS, MOST_DAYS = 30, 31
 HOUR_MS = 3_600_000
+FEW_ROWS = 1_000
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -131,6 +132,8 @@ def _build(args: argparse.Namespace, config: Config) -> None:
         reference, notes = asyncio.run(roll_reference(config, args.model, args.version, now_ms, args.rolling))
     else:
         reference, notes = _build_from_sources(args, config, now_ms)
+    if max(feature.n for feature in reference.features) < FEW_ROWS:
+        notes.append(f"warning: of fewer than {FEW_ROWS:,} rows only a large shift can be told from chance")
     if args.out is None:
         asyncio.run(put_reference(config, reference))
         where = f"stored in {config.redacted_store} for group {config.group}"

@@ -9,6 +9,7 @@ import gc
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import replace
@@ -20,7 +21,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from agents.config import Config, TopicsConfig, load_judgement
 from agents.event_types import LATEST_AHEAD_MS
-from agents.line_files import Sink, open_sink
+from agents.line_files import Sink, name_of, open_sink
 from agents.reference_files import read_reference
 from agents.replay_input import read_chunks
 from tables.errors import ConfigError, RunError
@@ -60,7 +61,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         dest="topic_files",
         action="append",
         default=[],
-        help="a file of bare events of one topic, one a line; may be given many times, all are merged by event time",
+        help="a file of bare events of one topic, one a line, in order of event time, by which all files are merged; "
+        "may be given many times",
     )
     parser.add_argument("--config", metavar="F", help="configuration file, for its rules, join and topic names")
     parser.add_argument(
@@ -95,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
     outputs = [path for name in OUTPUTS if (path := getattr(args, name))]
     _check_paths(inputs, outputs)
     latest_ms = time.time_ns() // 1_000_000 + LATEST_AHEAD_MS
-    chunks = read_chunks(args.recordings, topic_files, latest_ms)
+    strays: Counter[str] = Counter()
+    chunks = read_chunks(args.recordings, topic_files, latest_ms, strays)
 
     # Here, not above: importing Faust takes longer than --help may.
     from agents.replay import replaying
@@ -116,6 +119,9 @@ def run(args: argparse.Namespace) -> int:
             sinks.write(runner.run(replay.finish()))
         finally:
             runner.run(app.aclose())
+    for file, count in sorted((+strays).items()):
+        late = f"{count:,} event{'s' * (count > 1)} came more than 10 min late"
+        sys.stderr.write(f"{name_of(file)} is not in order of event time: {late}\n")
     sys.stderr.write(summary(replay.totals, time.monotonic() - started, config))
     return 0
 

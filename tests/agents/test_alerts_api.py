@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from agents import alerts_api
+from agents import alerts_api, request_reading
 from agents.desk_view import DeskView
+from agents.partition_state import Outgoing
 from tables.errors import StoreError, StoreUnavailable
-from tests.agents.alerting_world import World, an_alert, eventually, world
+from tests.agents.alerting_world import World, an_alert, eventually, over, world
 
 pytestmark = pytest.mark.allow_blocking  # aiohttp's and Faust's own, while they start
 
@@ -57,7 +58,56 @@ async def test_what_nobody_has_carried_out_yet_is_not_confirmed(
         assert (status, problem["title"]) == (504, "not confirmed yet")
         status, problem = await here.ask("POST", "/api/v1/silences", json={"matchers": ['x="1"']})
         assert status == 504
-        assert problem["detail"].startswith("written down, but no worker has carried it out within 0.3 s")
+        (silence_id,) = problem["silence_ids"]
+        assert problem["detail"] == (
+            f"not confirmed within 0.3 s; silence {silence_id} may still be carried out: look again in a moment"
+        )
+
+
+async def test_what_the_broker_takes_late_is_not_refused_before(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts_api, "SEEN_WITHIN_S", 0.3)
+    async with world(tmp_path, redis_url) as here:
+        publish, back, sending = here.app.publisher.publish, asyncio.Event(), list[asyncio.Task[None]]()
+
+        async def late(messages: Sequence[Outgoing]) -> None:
+            await back.wait()
+            await publish(messages)
+
+        async def send(messages: Sequence[Outgoing]) -> None:
+            sending.append(asyncio.create_task(late(messages)))
+            await asyncio.shield(sending[-1])  # who no longer waits for a record takes none back
+
+        monkeypatch.setattr(here.app.publisher, "publish", send)
+        status, problem = await here.ask("POST", "/api/v1/silences", json={"matchers": ['x="1"']})
+        assert (status, problem["title"]) == (504, "not confirmed yet")
+        back.set()
+
+        async def silenced() -> bool:
+            _, answer = await here.ask("GET", "/api/v1/silences")
+            return [each["id"] for each in answer["silences"]] == list(problem["silence_ids"])
+
+        await eventually(silenced)
+
+
+async def test_a_store_that_is_away_while_a_command_is_carried_out_does_not_refuse_it(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts_api, "SEEN_WITHIN_S", 0.3)
+    async with world(tmp_path, redis_url) as here:
+        publish = here.app.publisher.publish
+
+        async def away(_: DeskView) -> list[object]:
+            raise StoreUnavailable("store: no answer")
+
+        async def then_away(messages: Sequence[Outgoing]) -> None:
+            await publish(messages)
+            monkeypatch.setattr(DeskView, "_desks", away)
+
+        monkeypatch.setattr(here.app.publisher, "publish", then_away)
+        status, problem = await here.ask("POST", "/api/v1/silences", json={"matchers": ['x="1"']})
+        assert (status, problem["title"]) == (504, "not confirmed yet")
 
 
 async def test_who_comes_second_is_told_who_was_first(tmp_path: Path, redis_url: str) -> None:
@@ -72,6 +122,23 @@ async def test_who_comes_second_is_told_who_was_first(tmp_path: Path, redis_url:
         assert (status, second["acknowledged_by"]) == (200, "alice")
 
 
+async def test_one_alert_is_shown_for_as_long_as_it_is_open(tmp_path: Path, redis_url: str) -> None:
+    async with world(tmp_path, redis_url) as here:
+        alert = an_alert()
+        here.put(alert)
+        await eventually(lambda: listed(here, alert.alert_id))
+        status, shown = await here.ask("GET", f"/api/v1/alerts/{alert.alert_id}")
+        assert (status, [shown]) == (200, (await here.ask("GET", "/api/v1/alerts"))[1]["alerts"])
+        here.put(over(alert))
+
+        async def gone() -> bool:
+            status, problem = await here.ask("GET", f"/api/v1/alerts/{alert.alert_id}")
+            said = f"no open alert has the id {alert.alert_id}"
+            return (status, problem.get("title"), problem.get("detail")) == (404, "no such alert", said)
+
+        await eventually(gone)
+
+
 async def test_a_body_that_is_too_large_or_comes_in_parts(tmp_path: Path, redis_url: str) -> None:
     async def slowly(*parts: bytes) -> AsyncIterator[bytes]:
         for part in parts:
@@ -79,7 +146,7 @@ async def test_a_body_that_is_too_large_or_comes_in_parts(tmp_path: Path, redis_
             await asyncio.sleep(0.05)
 
     async with world(tmp_path, redis_url) as here:
-        for data in (b" " * (alerts_api.BODY_BYTES + 1), slowly(*[b" " * 40_000] * 2)):
+        for data in (b" " * (request_reading.BODY_BYTES + 1), slowly(*[b" " * 40_000] * 2)):
             status, problem = await here.ask("POST", "/api/v1/silences", data=data)
             assert (status, problem["title"]) == (413, "too large")
         parts = slowly(b'{"matchers": ["mod', b'el_id=\\"home\\""]', b', "created_by": "ann"}')
@@ -108,10 +175,14 @@ async def test_a_silence_that_would_not_hold_is_refused_at_once(
     async with world(tmp_path, redis_url) as here:
         now = here.app.now_ms()
         too_long = [f'x{number}="{"y" * 400}"' for number in range(60)]
+        fields = "matchers, starts_at, ends_at, duration, created_by, comment"
+        both = "duration: expected ends_at or duration, got both"
         past = {"matchers": ['x="1"'], "starts_at": now - 7_200_000, "ends_at": now - 3_600_000}
         for body, expected, said in (
             ({"matchers": too_long}, 413, "expected a silence of at most 16384 bytes with all its matchers"),
             (past, 400, "ends_at: expected a time to come, got one that has passed"),
+            ({"matchers": ['x="1"'], "endsAt": now + 60_000}, 400, f"endsAt: expected nothing but {fields}"),
+            ({"matchers": ['x="1"'], "ends_at": now + 60_000, "duration": "2h"}, 400, both),
             ({"matchers": ['x="1"'], "duration": "0s"}, 400, "duration: expected some time, got '0s'"),
         ):
             status, problem = await here.ask("POST", "/api/v1/silences", json=body)
@@ -142,6 +213,7 @@ async def test_a_body_that_is_not_what_its_headers_say(
     [
         ({"by": 7}, "by: expected text of at most 500 characters"),
         ({"comment": "x" * 501}, "comment: expected text of at most 500 characters"),
+        ({"user": "alice"}, "user: expected nothing but by, comment"),
     ],
 )
 async def test_what_is_said_of_oneself_is_text(
@@ -150,3 +222,10 @@ async def test_what_is_said_of_oneself_is_text(
     async with world(tmp_path, redis_url) as here:
         status, problem = await here.ask("POST", "/api/v1/alerts/a1/ack", json=body)
         assert (status, problem["detail"]) == (400, said)
+
+
+async def test_a_question_that_nobody_understands_gets_no_answer_to_another(tmp_path: Path, redis_url: str) -> None:
+    async with world(tmp_path, redis_url) as here:
+        status, problem = await here.ask("GET", "/api/v1/alerts?model=home")
+        assert (status, problem["title"]) == (400, "unknown key in the query")
+        assert problem["detail"] == "model: expected nothing but status, severity, model_id"

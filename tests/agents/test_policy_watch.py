@@ -82,13 +82,15 @@ async def test_a_mistake_is_said_once_and_what_was_valid_goes_on_to_hold(
     assert here.reloaded == 1
 
 
-async def test_a_mistake_that_is_taken_back_needs_nothing(file: Path) -> None:
+async def test_a_mistake_that_is_taken_back_needs_nothing(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     here = await asyncio.to_thread(Watched, file)
     write(file, "rules: [")
     await here.turn()
     write(file, ONE + OPS)
     assert await here.turn() == []
     assert here.reloaded == 1
+    assert [record.message for record in caplog.records][1:] == ["the configuration says what it said before"]
 
 
 async def test_a_file_that_is_gone_for_a_while(file: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from agents import worker_client
 from agents.commands.main import main
 from alerting.alert import Alert
 from deploy.process import free_port
 from tests.agents.alerting_world import World, an_alert, eventually, world
-from tests.alerting.channels.receiver import Answer, receiving, told
+from tests.alerting.channels.receiver import Answer, hang, receiving, told
 from tests.alerting.channels.receiver import status as answering
 from tests.alerting.notes import HOSTILE
 
@@ -80,6 +81,9 @@ async def test_from_the_list_to_the_acknowledgement(
         }
         _, said, _ = await typed.type("list")
         assert said.count("acknowledged by alice") == 2
+        for name, comment in (("dave", "me too"), ("alice", "still on it")):
+            status, said, _ = await typed.type("ack", home.alert_id, "--by", name, "--comment", comment)
+            assert (status, said) == (0, f"{home.alert_id} already acknowledged by alice\n")
         status, said, _ = await typed.type("ack", home.alert_id, "--json")
         assert (status, json.loads(said)["acknowledged_by"]) == (0, "alice")
 
@@ -207,6 +211,43 @@ def test_where_no_worker_is_it_says_so_in_a_line(
     assert url in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["foo"], "expected a matcher such as"),
+        (['x="1"', "--for", "abc"], "duration: expected a duration such as"),
+        (['x=~".*"'], "got a silence for everything"),
+        (['x="1"', "--comment", "y" * 1001], "comment: expected at most 1000 characters"),
+    ],
+)
+def test_a_silence_that_is_wrong_is_wrong_usage_without_a_worker_too(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["alerts", "silence", *arguments, "--url", f"http://127.0.0.1:{free_port()}"]) == 2
+    said, error = capsys.readouterr()
+    assert said == "" and error.count("\n") == 1 and expected in error
+
+
+async def test_a_worker_that_does_not_answer_in_time_may_still_act(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_client, "TIMEOUT_S", 0.3)
+    async with receiving() as other:
+        other.otherwise = hang
+        typed, url = Terminal(capsys, other.base_url), f"{other.base_url}/api/v1"
+        late = "did not answer within 0.3 s"
+        assert await typed.type("list") == (1, "", f"tidemark: error: {url}/alerts {late}\n")
+        for arguments, asked, look in (
+            (("silence", 'x="1"'), "silences", "silences"),
+            (("unsilence", "s"), "silences/s", "silences"),
+            (("ack", "a"), "alerts/a/ack", "list"),
+        ):
+            status, said, error = await typed.type(*arguments)
+            assert (status, said) == (1, "")
+            hint = f"it may still be carried out: look with tidemark alerts {look}"
+            assert error == f"tidemark: error: {url}/{asked} {late}; {hint}\n"
+
+
 @pytest.mark.parametrize("url", ["127.0.0.1:6066", "ftp://127.0.0.1", "http://", "http://[::1", "http://a:99999"])
 def test_a_wrong_address_is_wrong_usage(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["alerts", "list", "--url", url]) == 2
@@ -223,7 +264,9 @@ def test_the_help_has_an_example(arguments: list[str], capsys: pytest.CaptureFix
     assert f"tidemark alerts {' '.join(arguments)}".rstrip() in shown.partition("example:")[2]
 
 
-@pytest.mark.parametrize("arguments", [[], ["dance"], ["ack"], ["list", "--severity", "odd"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["dance"], ["ack"], ["list", "--severity", "odd"], ["list", "--status", "resolved"]]
+)
 def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["alerts", *arguments]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -26,6 +26,7 @@ from tests.agents.commands.processes import ROOT, TIDEMARK, environment
 
 NOON = 1_777_636_800_000
 """2026-05-01T12:00:00Z."""
+FEW = "warning: of fewer than 1,000 rows only a large shift can be told from chance"
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_a_reference_is_built_from_a_file_and_shown(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == (
-        f"reference {built.id} of ranker, every version: 2 features of 100 rows; written to {out}\n"
+        f"reference {built.id} of ranker, every version: 2 features of 100 rows; written to {out}\n{FEW}\n"
     )
     assert (built.model_id, built.model_version, built.source) == ("ranker", None, str(rows))
     assert abs(built.created_at_ms - time.time() * 1000) < 60_000
@@ -102,9 +103,10 @@ def test_standard_input_to_standard_output(rows: Path, tmp_path: Path) -> None:
     events = [{"model_id": "ranker", "event_time": NOON, "features": features} for features in lines]
     built, said = piped(table)
     # Nothing but the result where standard error is no terminal.
-    assert (
-        said == f"reference {built.id} of ranker, every version: 2 features of 100 rows; written to standard output\n"
-    )
+    assert said.splitlines() == [
+        f"reference {built.id} of ranker, every version: 2 features of 100 rows; written to standard output",
+        FEW,
+    ]
     from_lines, from_events = (piped("\n".join(map(json.dumps, objects)).encode())[0] for objects in (lines, events))
     assert from_lines.id == built.id
     # Only events tell which input they are of.
@@ -112,11 +114,19 @@ def test_standard_input_to_standard_output(rows: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_store")
+@pytest.mark.parametrize(("count", "warned"), [(4, True), (999, True), (1_000, False)])
+def test_few_rows_are_warned_of(count: int, warned: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("age\n" + "".join(f"{age}\n" for age in range(count)))
+    assert main(["reference", "build", "--model", "m", "--from", str(file), "--out", str(tmp_path / "m.json")]) == 0
+    assert (FEW in capsys.readouterr().err.splitlines()) == warned
+
+
 def test_what_was_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"age": 1, "user_id": "u1"}\nnonsense\n')
     assert main(["reference", "build", "--model", "m", "--from", str(file), "--out", str(tmp_path / "m.json")]) == 0
-    _, skipped, left_out = capsys.readouterr().err.splitlines()
+    _, skipped, left_out, _few = capsys.readouterr().err.splitlines()
     assert skipped.startswith(f"skipped 1 that cannot be read; {file}: line 2: ")
     assert left_out == "left out: user_id"
 
@@ -130,7 +140,7 @@ def test_a_stored_reference_is_found_shown_and_listed(
 
     for name in (["ranker"], ["ranker", "--version", "v3"], ["ranker", "--bins", "4"], ["home"]):
         assert main([*build, *name, "--store", redis_url]) == 0
-    said = capsys.readouterr().err.splitlines()
+    said = [line for line in capsys.readouterr().err.splitlines() if line != FEW]
     ids = [line.split()[1] for line in said]
     assert all(line.endswith(f"; stored in {redis_url} for group tidemark") for line in said)
 
@@ -191,7 +201,7 @@ def test_a_rolling_reference_sums_the_days_that_were_counted_in_the_same_bins(
     build = ["reference", "build", "--model", "ranker", "--store", redis_url, "--rolling"]
     # At midnight the test's today is no longer that of the command: one more day is counted then.
     assert main([*build, "30"]) == 0
-    first, left_out = capsys.readouterr().err.splitlines()
+    first, left_out, _few = capsys.readouterr().err.splitlines()
     assert re.search(r": 2 features of [12] of 30 days; stored in ", first)
     assert left_out == "left out: 1 days that were counted in other bins"
     assert main([*build, "--version", "v2"]) == 0

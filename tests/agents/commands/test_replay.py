@@ -210,6 +210,17 @@ def test_bare_topic_files_are_merged_by_event_time(replay: Replayed, tmp_path: P
     assert told.letters == []
 
 
+def test_a_topic_file_in_no_order_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    at = 1_777_600_000_000
+    for name, minutes in (("sorted", (0, 11, 30)), ("nearly", (10, 0, 30)), ("shuffled", (30, 0, 11, 25))):
+        lines = [json.dumps({"user_id": "u", "item_id": "i", "event_time": at + each * 60_000}) for each in minutes]
+        (tmp_path / name).write_text("\n".join(lines))
+    files = [f"--topic=clicks={tmp_path / name}" for name in ("sorted", "nearly", "shuffled")]
+    assert main(["replay", *files]) == 0
+    said, _summary = capsys.readouterr().err.splitlines()
+    assert said == f"{tmp_path / 'shuffled'} is not in order of event time: 2 events came more than 10 min late"
+
+
 def test_recordings_and_topic_files_go_together(replay: Replayed, tmp_path: Path) -> None:
     events = in_order(8, events=400)
     lines = lines_of([(event.time, 0, event) for event in events])
