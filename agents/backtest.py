@@ -117,7 +117,9 @@ class Backtest:
         self.asked: Counter[str] = Counter()
         """Rule that is a query -> minutes for which it returned nothing."""
         self.unanswered: dict[str, Counter[str]] = {}
-        """Likewise -> why it could not be asked -> minutes."""
+        """Likewise -> why it had no answer -> minutes."""
+        self.last_words: dict[str, str] = {}
+        """Likewise -> what was said of the last one of these."""
         self.other_features: dict[str, set[str]] = {}
         """Rule -> the features of its models that it is not about, some of them."""
         self.unseen = 0
@@ -261,11 +263,7 @@ def backtest(
         finally:
             runner.run(app.aclose())
     found.unseen = int(replay.app.metrics.sql_rows_left_out._value.get())
-    for metric in replay.app.metrics.sql_answers.collect():
-        for sample in metric.samples:
-            rule, outcome = sample.labels.values()
-            if sample.name.endswith("_total") and outcome != "answered":
-                found.unanswered.setdefault(rule, Counter())[outcome] += int(sample.value)
+    found.unanswered, found.last_words = replay.app.sql.unanswered, replay.app.sql.last_words
     return replay.totals
 
 

@@ -38,7 +38,9 @@ def report(found: Backtest) -> Iterator[Text]:
         line.append(f"  {condition_of(rule)}, for {say_duration(rule.for_ms)}")
         yield line
         for reason, minutes in sorted(found.unanswered.get(rule.name, Counter()).items()):
-            yield Text(f"  could not be asked for {counted(minutes, 'minute')}: {_said(reason)}", "red")
+            yield Text(f"  had no answer for {counted(minutes, 'minute')}: {_said(reason)}", "red")
+        if rule.name in found.last_words:
+            yield Text(f"  {printable(found.last_words[rule.name], 400)}", "red")
         if found.asked[rule.name]:
             yield Text(f"  returned nothing for {counted(found.asked[rule.name], 'minute')}")
         if not of_rule:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from agents.custodian import Held
@@ -23,6 +24,10 @@ class SqlJudge:
         self._held = held
         self._awake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.unanswered: dict[str, Counter[str]] = {}
+        """Rule -> why it had no answer -> minutes."""
+        self.last_words: dict[str, str] = {}
+        """Rule -> what was said of the last one of these."""
 
     def wake(self) -> None:
         """Ask soon, in the background."""
@@ -53,6 +58,8 @@ class SqlJudge:
                 for name, answer in answers.items():
                     if answer.failure is not None:
                         log.warning("rule %s: %s %s", name, answer.failure.value, answer.detail)
+                        self.unanswered.setdefault(name, Counter())[answer.failure.value] += 1
+                        self.last_words[name] = answer.detail
                 if not held.given_up:
                     held.state.answer(minute, answers)
 

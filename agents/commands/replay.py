@@ -24,6 +24,8 @@ from agents.event_types import LATEST_AHEAD_MS
 from agents.line_files import Sink, name_of, open_sink
 from agents.reference_files import read_reference
 from agents.replay_input import read_chunks
+from agents.rule_words import counted
+from alerting.alert import printable
 from tables.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -122,6 +124,9 @@ def run(args: argparse.Namespace) -> int:
     for file, count in sorted((+strays).items()):
         late = f"{count:,} event{'s' * (count > 1)} came more than 10 min late"
         sys.stderr.write(f"{name_of(file)} is not in order of event time: {late}\n")
+    for rule, why in replay.app.sql.unanswered.items():
+        said = f"rule {rule} had no answer for {counted(why.total(), 'minute')}: {replay.app.sql.last_words[rule]}"
+        sys.stderr.write(printable(said, 500) + "\n")
     sys.stderr.write(summary(replay.totals, time.monotonic() - started, config))
     return 0
 

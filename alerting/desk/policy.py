@@ -124,6 +124,12 @@ DEFAULT_INHIBITION: Final = (
         target=matching('severity=~"major|minor"'),
         equal=("model_id", "model_version"),
     ),
+    # What is about all versions of a model is about the one that fails, too.
+    InhibitRule(
+        source=matching('severity="critical"'),
+        target=matching('severity=~"major|minor"', 'model_version=""'),
+        equal=("model_id",),
+    ),
 )
 
 

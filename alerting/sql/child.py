@@ -15,8 +15,6 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from itertools import pairwise
-from operator import itemgetter
 from typing import Any, Final
 
 import duckdb
@@ -103,10 +101,9 @@ class Tables:
         rows = relation.fetchall()
         if len(rows) > self._most_rows:
             return {"too_many_rows": self._most_rows}
-        answer = sorted(((_keys(row[:3]), [_plain(value) for value in row[3:]]) for row in rows), key=itemgetter(0))
-        for (one, _), (other, _) in pairwise(answer):
-            if one == other:
-                raise _Refused(f"expected one row for each model, version and feature, got several for {one}")
+        # Of several for one series the first counts: it must be the same one every time.
+        answer = [(_keys(row[:3]), [_plain(value) for value in row[3:]]) for row in rows]
+        answer.sort(key=lambda row: (row[0], [(value is None, value or 0) for value in row[1]]))
         return {"numbers": numbers, "rows": answer}
 
     def _answer(self, text: str) -> tuple[list[str], duckdb.DuckDBPyRelation]:

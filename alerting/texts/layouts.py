@@ -75,6 +75,10 @@ Why: escalation, step {{ step }}{% if round > 1 %}, round {{ round }}{% endif %}
 Why: nothing has been heard of it for so long that it is taken for over
 {% elif closed == "rule_removed" %}
 Why: the rule has gone or changed
+{% elif closed == "version_gone" %}
+Why: another version has taken the place of this one
+{% elif closed == "given_up" %}
+Why: there have been no rows of it for two days
 {% elif stage == "repeat" %}
 Why: still firing{% if lasted %} after {{ lasted }}{% endif +%}
 {% endif %}
@@ -155,6 +159,10 @@ _ZH: Final = {
 原因：长时间没有消息，视为已结束
 {% elif closed == "rule_removed" %}
 原因：规则已删除或更改
+{% elif closed == "version_gone" %}
+原因：该版本已被其他版本取代
+{% elif closed == "given_up" %}
+原因：两天没有数据
 {% elif stage == "repeat" %}
 原因：仍未恢复{% if lasted %}，已持续 {{ lasted }}{% endif +%}
 {% endif %}

@@ -129,3 +129,25 @@ def test_nothing_else_is_told_and_in_order_of_event_time(told: tuple[bytes, byte
     assert [(a["rule"], a["status"]) for a in alerts[6:]] == [("silent", "firing")]
     times = [alert["resolved_at"] or alert["fired_at"] for alert in alerts]
     assert times == sorted(times)
+
+
+BROKEN = """\
+rules:
+  - {name: twice, for: 0s, sql: "SELECT model_id, ctr AS value FROM ctr, range(2) WHERE age = 0 AND ctr < 0.06"}
+  - {name: long, sql: "SELECT repeat(model_id, 1000) AS model_id, 1 AS value FROM ctr WHERE age = 0"}
+"""
+
+
+def test_what_a_query_cannot_say_is_told_and_takes_nothing_else_with_it(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, alerts = tmp_path / "tidemark.yaml", tmp_path / "alerts"
+    config.write_text(BROKEN)
+    assert main(["replay", str(recording), "--config", str(config), "--alerts", str(alerts)]) == 0
+    fired = [alert for alert in map(json.loads, alerts.read_text().splitlines()) if alert["status"] == "firing"]
+    assert [(alert["rule"], alert["model_id"]) for alert in fired] == [("twice", "recommender-home")]
+    (line, _) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rule long had no answer for ")
+    assert line.endswith("expected texts of at most 1000 characters, got a longer one")
+    assert main(["rules", "test", str(config), str(recording)]) == 0
+    assert "expected texts of at most 1000 characters" in capsys.readouterr().out

@@ -31,6 +31,14 @@ def test_another_model_is_not_meant() -> None:
     assert inhibition.inhibitor("low", other) == ""
 
 
+def test_what_is_about_the_whole_model_is_about_the_version_that_fails_too() -> None:
+    inhibition = Inhibition(DEFAULT_INHIBITION)
+    whole = {**MAJOR, "model_version": ""}
+    inhibition.add("errors", whole)
+    assert set(inhibition.add("down", CRITICAL)) == {"down", "errors"}
+    assert inhibition.inhibitor("errors", whole) == "down"
+
+
 def test_the_same_incident_twice_is_one() -> None:
     inhibition = Inhibition(DEFAULT_INHIBITION)
     for _ in range(2):

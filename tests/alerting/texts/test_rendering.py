@@ -156,6 +156,12 @@ def test_who_acknowledged() -> None:
             "长时间没有消息，视为已结束",
         ),
         ({"resolved_because": "rule_removed"}, "the rule has gone or changed", "规则已删除或更改"),
+        (
+            {"resolved_because": "version_gone"},
+            "another version has taken the place of this one",
+            "该版本已被其他版本取代",
+        ),
+        ({"resolved_because": "given_up"}, "there have been no rows of it for two days", "两天没有数据"),
     ],
 )
 def test_an_end_that_is_no_recovery_says_so(noted: dict[str, str], english: str, chinese: str) -> None:
