@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final
 
+from agents.likely_causes import LikelyCauses
 from agents.metrics import Metrics
 from agents.partition_state import Outgoing
 from agents.window_readings import readings_of
-from alerting.alert import Alert, printable
+from alerting.alert import Alert
 from alerting.rules.decisions import Decision
 from alerting.rules.incidents import IncidentBook
 from alerting.rules.reading import Judged, Kind, Reading, SqlReading, of_all_versions
@@ -20,13 +21,11 @@ from alerting.rules.rule import DEFAULT_SETTLE_MS, Rule
 from alerting.sql.engine import SqlAnswer
 from alerting.sql.query import SqlQuery
 from alerting.sql.tables import Payload, RowTables
-from tables.drift_windows import DriftWindows, Shift
+from tables.drift_windows import DriftWindows
 from tables.errors import StoreError
-from tables.feature_counts import FeatureCounts
 from tables.join_policy import WINDOW_MS, JoinPolicy
-from tables.models import Model
 from tables.watermark import END, UNKNOWN
-from tables.window_merge import Merged, WindowMerge
+from tables.window_merge import WindowMerge
 
 log = logging.getLogger("tidemark.rules")
 
@@ -36,9 +35,6 @@ MOST_ASKED: Final = 60
 TOO_OLD: Final = "too_old"
 """The outcome of those."""
 LATE_MS: Final = 3 * WINDOW_MS
-MOST_CAUSES: Final = 3
-CAUSES_FOR_MS: Final = 5 * WINDOW_MS
-"""A shift that was seen so long ago still explains what fires now."""
 
 Tap = Callable[[Decision, Judged | None], None]
 
@@ -79,14 +75,14 @@ class RuleJudge:
         self._silence = silence
         self._matured: dict[tuple[Kind, int], int] = {}
         self._begin = self._late_from = min(merge.first_open for merge in merges.values())
-        self._causes: dict[Model, list[tuple[int, dict[str, Any]]]] = {}
+        self._causes = LikelyCauses()
         self._sql_until = UNKNOWN
         self._asked: deque[int] = deque()
         self._rows: RowTables | None = None
         self._left_over: set[str] = set()
         self.out: list[Outgoing] = []
         """Alerts to be told."""
-        self.book = IncidentBook(setting.rules(), self._likely_causes)
+        self.book = IncidentBook(setting.rules(), self._causes.of)
         self._follow_rules()
 
     def judge(self) -> None:
@@ -162,7 +158,7 @@ class RuleJudge:
             "book": self.book.state(),
             "asked": list(self._asked),  # an answer may come before this is saved
             "sql_until": self._sql_until,
-            "causes": [(*model, causes) for model, causes in self._causes.items()],
+            "causes": self._causes.state(),
         }
 
     def time(self) -> list[tuple[Kind, int, int]]:
@@ -191,10 +187,7 @@ class RuleJudge:
             self._throw_away(rows)
         self._asked = deque(state["asked"])
         self._sql_until = UNKNOWN if self._rows is None else state["sql_until"]
-        self._causes = {
-            (model_id, version): [(end, dict(cause)) for end, cause in causes]
-            for model_id, version, causes in state["causes"]
-        }
+        self._causes.restore(state["causes"])
         self.restore_time(time)
 
     def recall(self, alerts: Iterable[Alert]) -> None:
@@ -223,7 +216,8 @@ class RuleJudge:
             if until == since and not silence:
                 continue
             if settle == standard and kind == "drift":
-                self._note_shifts(windows)
+                for merged in windows:
+                    self._causes.note(merged.model, merged.window_end, self._drift.shifts(merged))
             readings = list(readings_of(kind, windows, self._drift))
             if any(rule.per_model and rule.kind == kind for rule in self.book.rules):
                 readings += of_all_versions(readings)
@@ -304,24 +298,6 @@ class RuleJudge:
         for name in [rule.name for rule in self.book.rules if rule.query is not None]:
             self._setting.metrics.sql_answers.labels(name, TOO_OLD).inc(minutes)
 
-    def _note_shifts(self, windows: Iterable[Merged[FeatureCounts]]) -> None:
-        for merged in windows:
-            known = [each for each in self._causes.get(merged.model, []) if merged.window_end - each[0] < CAUSES_FOR_MS]
-            known += [(merged.window_end, _cause(shift)) for shift in self._drift.shifts(merged)]
-            if known:
-                self._causes[merged.model] = known
-            else:
-                self._causes.pop(merged.model, None)
-
-    def _likely_causes(self, reading: Judged) -> tuple[Mapping[str, Any], ...]:
-        """The features that had shifted most, as it was known for the window's end or shortly before."""
-        if reading.kind == "drift":
-            return ()
-        known = self._causes.get((reading.model_id, reading.model_version), [])
-        ends = [end for end, _ in known if 0 <= reading.window_end - end < CAUSES_FOR_MS]
-        found = [cause for end, cause in known if ends and end == max(ends)]
-        return tuple(sorted(found, key=lambda cause: (-cause["psi"], cause["feature"]))[:MOST_CAUSES])
-
     def _take(self, decisions: Iterable[Decision], reading: Judged | None) -> None:
         for decision in decisions:
             self._setting.metrics.decisions.labels(decision.rule, decision.reason.value).inc()
@@ -331,24 +307,6 @@ class RuleJudge:
                 alert = decision.alert
                 self.out.append(Outgoing(self._setting.alerts, alert.model_id.encode(), alert.to_json()))
                 self._setting.metrics.alerts.labels(alert.severity, alert.status).inc()
-
-
-def _cause(shift: Shift) -> dict[str, Any]:
-    """E.g. `new_user true 20 % -> 50 %, PSI 0.40 (severe)`."""
-    psi = shift.psi
-    what = f"{printable(shift.feature, 60)} {printable(shift.bin, 60)}"
-    shares = f"{shift.reference_share * 100:.0f} % -> {shift.share * 100:.0f} %"
-    return {
-        "kind": "drift",
-        "text": f"{what} {shares}, PSI {psi.value:.2f} ({psi.level})",
-        "feature": shift.feature,
-        "bin": shift.bin,
-        "reference_share": round(shift.reference_share, 4),
-        "share": round(shift.share, 4),
-        "psi": round(psi.value, 4),
-        "level": psi.level,
-        "n": psi.n,
-    }
 
 
 def waited(watermark: int, silence_ms: int, settle_ms: int) -> int:
