@@ -34,15 +34,14 @@ class Mistakes:
     """The mistakes found so far, one line each."""
 
     def __init__(self) -> None:
-        self._found: list[tuple[int, str]] = []
+        self._found: dict[tuple[int, str], None] = {}
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
     def note(self, message: str, line: int = 0) -> None:
         """Add one; `line` is its line in the file, 0 where it is elsewhere (an option, the environment)."""
-        if (line, message) not in self._found:
-            self._found.append((line, message))
+        self._found[line, message] = None
 
     def in_order(self) -> list[str]:
         """All of them: those outside of the file first, then those inside by line."""

@@ -82,7 +82,7 @@ class RuleJudge:
         self._left_over: set[str] = set()
         self.out: list[Outgoing] = []
         """Alerts to be told."""
-        self.book = IncidentBook(setting.rules(), self._causes.of)
+        self.book = IncidentBook(setting.rules(), self._causes.of, latest_look_ms=setting.policy.attribution_ms)
         self._follow_rules()
 
     def judge(self) -> None:
@@ -158,6 +158,8 @@ class RuleJudge:
             "book": self.book.state(),
             "asked": list(self._asked),  # an answer may come before this is saved
             "sql_until": self._sql_until,
+            "late_from": self._late_from,
+            "delays": self._delays_of_rules(),
             "causes": self._causes.state(),
         }
 
@@ -189,6 +191,8 @@ class RuleJudge:
         self._sql_until = UNKNOWN if self._rows is None else state["sql_until"]
         self._causes.restore(state["causes"])
         self.restore_time(time)
+        if [tuple(each) for each in state["delays"]] == self._delays_of_rules():
+            self._late_from = state["late_from"]
 
     def recall(self, alerts: Iterable[Alert]) -> None:
         """Go on with the incidents of these alerts: the store has lost them."""
@@ -199,6 +203,8 @@ class RuleJudge:
         for kind, settle, until in time:
             if (kind, settle) in self._matured:
                 self._matured[kind, settle] = until
+        # What was judged before is not known.
+        self._late_from = max(self._matured.values())
 
     # -- inside
 
@@ -262,6 +268,10 @@ class RuleJudge:
         """Have the chunks of rows that nobody asks about any more dropped from the store."""
         rows.forget(END)
         self._left_over |= rows.take_changes()[1]
+
+    def _delays_of_rules(self) -> list[tuple[str, int]]:
+        """When which rules judge: under others nothing is looked at again."""
+        return sorted((rule.name, rule.settle_ms) for rule in self.book.rules)
 
     def _delays(self, kind: Kind, settle: int) -> list[int]:
         """The delays of rules that are judged at this age."""

@@ -133,7 +133,7 @@ class Trimming:
     def _was_not_told(self, incident: Incident, notification: Notification) -> None:
         for channel in (notification.channel, *notification.fallback_of):
             told = incident.told.get(channel)
-            if told is not None and not told.reached:
+            if told is not None and not told.reached and told.at <= notification.at:
                 del incident.told[channel]
                 if channel in incident.owed:
                     incident.owed.remove(channel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from alerting.rules.decisions import Decision, Reason
 from alerting.rules.incident_alerts import back_alert, given_up_alert, no_data_alert, told_of
@@ -48,6 +48,7 @@ class Absence:
         """What rules have judged whose `no_data` asks for more -> likewise."""
         self.too_few = dict(list((too_few or {}).items())[-limit:])
         """Ends of the last windows that had too few rows to be judged, while none after them has been."""
+        self._swept: tuple[Any, ...] = ()
 
     def hear(self, series: Series, window_end: int) -> int | None:
         """Until when the series had been heard before."""
@@ -71,7 +72,8 @@ class Absence:
             del self.too_few[next(iter(self.too_few))]
 
     def is_unjudged(self, key: Key, series: Series, window_end: int) -> bool:
-        """Whether nothing of this window, or too little, was there when it was due, nor has a later one been judged."""
+        """Whether too little of this window was there when it was due, and no later one has been judged; or nothing of
+        it, nor of any later one."""
         heard = self.heard.get(series)
         return heard is None or window_end > heard or window_end in self.too_few.get(key, ())
 
@@ -121,21 +123,26 @@ class Absence:
             return []
         return self._open.leave(Reason.GIVEN_UP, key, last + GIVEN_UP_AFTER_MS + rule.settle_ms)
 
-    def end_other_versions(self, rules: Mapping[str, Rule], reading: Reading, settle_ms: int) -> list[Decision]:
-        """End what fires of versions that have had no rows for a while: this one has taken their place."""
+    def end_other_versions(
+        self, rules: Mapping[str, Rule], reading: Reading, settle_ms: int, gone_after_ms: int
+    ) -> list[Decision]:
+        """End what fires of versions that have had no rows for so long: this one has taken their place."""
+        swept = (reading.model_id, reading.model_version, reading.kind, settle_ms, reading.window_end)
+        # Once for all features of a window.
+        if reading.of_all_versions or swept == self._swept:
+            return []
+        self._swept = swept
         decisions: list[Decision] = []
-        if reading.of_all_versions:
-            return decisions
         for key in self._open.of_model(reading.model_id):
             rule, incident = rules[key.rule], self._open[key]
-            if key.silent or key.kind != reading.kind or rule.settle_ms != settle_ms or incident.fired_at is None:
+            if key.model_version == reading.model_version or key.silent or key.kind != reading.kind:
                 continue
-            if rule.per_model or key.model_version == reading.model_version:
+            if rule.settle_ms != settle_ms or incident.fired_at is None or rule.per_model:
                 continue
             last = self.heard.get(Series.judged_by(rule, key), incident.breached_until)
             if reading.window_start - last >= GIVEN_UP_AFTER_MS:
                 decisions += self.give_up(rule, key, reading.window_start, last)
-            elif reading.window_end - last >= VERSION_GONE_AFTER_MS:
+            elif reading.window_end - last >= gone_after_ms:
                 decisions += self._open.leave(Reason.VERSION_GONE, key, reading.window_end + settle_ms)
         return decisions
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from alerting.alert import Alert
-from alerting.rules.absence import GIVEN_UP_AFTER_MS, Absence, key_of
+from alerting.rules.absence import GIVEN_UP_AFTER_MS, VERSION_GONE_AFTER_MS, Absence, key_of
 from alerting.rules.decisions import Decision, Reason
 from alerting.rules.incident_alerts import Causes, firing_alert, resolved_alert, threshold_of, told_of
 from alerting.rules.incident_machine import Incident, Judgement, Key, is_cut_off, step
@@ -29,6 +29,8 @@ __all__ = ["DEFAULT_LIMIT", "GIVEN_UP_AFTER_MS", "Decision", "IncidentBook", "Re
 #: Model ids come from events: a flood of made-up ones must not fill the memory.
 DEFAULT_LIMIT: Final = 10_000
 
+LATE_ROWS_MS: Final = 300_000
+"""A version whose rows are looked at as late as can be is not gone between two of its minutes."""
 _NO_MORE: Final = END // 2
 """Far beyond any time, and still so where a delay has been taken off the end."""
 
@@ -52,8 +54,12 @@ class IncidentBook:
         causes: Callable[[Judged], Causes] | None = None,
         *,
         limit: int = DEFAULT_LIMIT,
+        latest_look_ms: int = 0,
     ) -> None:
-        """Raises ConfigError when two rules share a name or `limit` is below 1."""
+        """`latest_look_ms`: the greatest age at which `observe_late` may be asked.
+
+        Raises ConfigError when two rules share a name or `limit` is below 1.
+        """
         if limit < 1:
             raise ConfigError(f"limit: expected at least 1 incident, got {limit}")
         self.history = MetricHistory()
@@ -61,6 +67,7 @@ class IncidentBook:
         self._limit = limit
         self._open = OpenIncidents(limit)
         self._absence = Absence(self._open, limit)
+        self._gone_after_ms = max(VERSION_GONE_AFTER_MS, latest_look_ms + LATE_ROWS_MS)
         self._looked: dict[tuple[Kind, int], int] = {}
         """Up to when silence has been looked for."""
         self._take_rules(rules)
@@ -98,7 +105,7 @@ class IncidentBook:
                 continue
             if delay not in ended:
                 ended.add(delay)
-                decisions += self._absence.end_other_versions(self._rules, reading, delay)
+                decisions += self._absence.end_other_versions(self._rules, reading, delay, self._gone_after_ms)
             if not rule.selects(reading.model_id, reading.model_version, reading.feature):
                 decisions.append(Decision.on_reading(Reason.NOT_SELECTED, rule.name, reading))
                 continue
@@ -118,12 +125,16 @@ class IncidentBook:
         """Judge a window of which nothing, or too little, was there when its rules were due: it is `age_ms` old by now,
         and so much later what is said of it is dated.
 
-        Rules that were due before this age judge it as if it were their delay, unless they have judged it, or a later
-        window of its series. Not those that look back, nor those with `no_data`, which say themselves that rows are
-        missing.
+        Rules that were due before this age judge it as if it were their delay, unless they have judged it, or had heard
+        of a later window of its series by then. Not those that look back, nor those with `no_data`, which say
+        themselves that rows are missing.
         """
         decisions: list[Decision] = []
         late: set[Series] = set()
+        for delay in sorted(
+            {rule.settle_ms for rule in self._by_kind.get(reading.kind, ()) if rule.settle_ms < age_ms}
+        ):
+            decisions += self._absence.end_other_versions(self._rules, reading, delay, self._gone_after_ms)
         for rule in self._by_kind.get(reading.kind, ()):
             if rule.settle_ms >= age_ms or rule.no_data_ms or rule.change is not None:
                 continue
@@ -256,7 +267,8 @@ class IncidentBook:
             value = changed.value
         key = key_of(rule, reading)
         if value is None:
-            self._absence.note_too_few(key, reading.window_end)
+            if not (rule.no_data_ms or rule.change or reading.kind == "drift"):  # those are not looked at again
+                self._absence.note_too_few(key, reading.window_end)
             return [Decision.on_reading(_TOO_FEW[reading.kind], rule.name, reading)]
         self._absence.was_judged(key, reading.window_end)
         if rule.no_data_ms:
@@ -318,6 +330,7 @@ class IncidentBook:
         return (
             rule is not None
             and rule.kind == key.kind
+            and (not rule.per_model or not key.model_version)
             and rule.selects(key.model_id, key.model_version, key.feature)
             and (rule.no_data_ms > 0 or not key.silent)
         )

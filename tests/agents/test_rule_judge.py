@@ -18,6 +18,7 @@ from agents.partition_state import Changes
 from agents.rule_judge import MOST_ASKED
 from agents.transports.batch import Batch, Section
 from agents.windows_state import WindowsSetting, WindowsState
+from alerting.alert import Alert
 from alerting.rules.rule import Rule, parse_rule
 from alerting.sql.engine import SqlAnswer, SqlFailure, SqlRow
 from alerting.sql.query import SqlQuery
@@ -545,3 +546,41 @@ def test_late_looks_are_the_same_after_a_restart() -> None:
                 here.state.restore(state, here.chunks)
         stories.append(told + fired(here.checkpoint()))
     assert stories[0] == stories[1] == stories[2] == [("late", 100, 0, 4)]
+
+
+def test_after_the_store_was_lost_nothing_is_judged_that_had_been() -> None:
+    here = Partition((SOME,))
+    here.minutes(0, 12)
+    here.minutes(12, 14, clicks=1)
+    before = here.checkpoint()
+    ((_, _, began, _),) = fired(before)
+    assert began == 12
+    # Time is known from Kafka's note, what fires from the topic of the alerts, and the rows are read again.
+    (alert,) = [Alert.from_json(each.value or b"") for each in before.before if each.topic == "alerts"]
+    here.state = here.fresh()
+    here.state.restore_time(before.rebuild_state)
+    here.state.recall([alert])
+    for minute in range(14):
+        row = PartialRow("home", "v1", T0 + minute * MINUTE, 100, 10 if minute < 12 else 1)
+        here.hear(T0 + 14 * MINUTE, row)
+    here.state.rebuilt()
+    here.minutes(14, 24, clicks=1)
+    assert [each for each in here.checkpoint().before if each.topic == "alerts"] == []
+
+
+def test_a_rule_that_is_new_looks_at_nothing_from_before_not_even_after_a_restart() -> None:
+    for restarts in (False, True):
+        here = Partition((GONE,))
+        for minute in range(10):
+            here.hear(T0 + (minute + 1) * MINUTE, PartialRow("home", "v1", T0 + minute * MINUTE, 100, 10))
+        # Rows of six minutes ago, of a model that is bad.
+        here.rules = (GONE, SOME)
+        here.state.replace_rules()
+        if restarts:
+            state = here.save(here.checkpoint())
+            here.state = here.fresh()
+            here.state.restore(state, here.chunks)
+        for minute in range(10, 16):
+            late = PartialRow("late", "v1", T0 + (minute - 6) * MINUTE, 100, 1)
+            here.hear(T0 + (minute + 1) * MINUTE, PartialRow("home", "v1", T0 + minute * MINUTE, 100, 10), late)
+        assert fired(here.checkpoint()) == []
