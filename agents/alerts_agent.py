@@ -66,6 +66,9 @@ class PartitionGate:
     def sent(self, submitted: Notification, here: Notification) -> None:
         self.held.state.sent(submitted, here)
 
+    def sent_in_part(self, submitted: Notification, here: Notification, alert_id: str) -> None:
+        self.held.state.sent_in_part(submitted, here, alert_id)
+
     def failed(self, submitted: Notification, reason: str) -> None:
         self.held.state.failed(submitted, reason)
 

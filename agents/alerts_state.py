@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import msgspec
@@ -13,6 +13,7 @@ from agents.dead_letters import dead_letter
 from agents.decoding import BadRecord, bad_record
 from agents.desk_commands import Acknowledge, Command, EndSilence, PutSilence, decode_command
 from agents.metrics import Metrics
+from agents.outbox import Outbox
 from agents.partition_state import Changes, Outgoing, PartitionState
 from agents.transports.batch import Batch
 from alerting.alert import Alert, printable
@@ -53,13 +54,7 @@ class AlertsState(PartitionState):
         self.read_until: dict[str, int] | None = None
         """Topic -> the offset up to which that is; None: not known yet."""
         self._setting = setting
-        self._outbox: dict[str, Notification] = {}
-        self._unsaved: list[str] = []
-        self._sealed: list[tuple[int, list[str]]] = []
-        self._decided: dict[tuple[str, str], str] = {}
-        """Group and channel -> the last call that no checkpoint holds yet."""
-        self._handed_out: dict[tuple[str, str], str] = {}
-        """Group and channel -> the last call that may be said."""
+        self._outbox = Outbox(setting.metrics.desk_decisions.labels(Reason.COVERED.value).inc)
         self._out: list[Outgoing] = []
         self._offsets: dict[str, int] = {}
         self._next = {setting.alerts: 0, setting.commands: 0}
@@ -98,47 +93,51 @@ class AlertsState(PartitionState):
         self._touched = True
 
     def take_saved(self, number: int) -> list[Notification]:
-        """What may be said now: a checkpoint up to `number` holds it, so that no crash can make it be forgotten."""
-        ready: list[Notification] = []
-        while self._sealed and self._sealed[0][0] <= number:
-            ready += [self._outbox[key] for key in self._sealed.pop(0)[1] if key in self._outbox]
-        for notification in ready:
-            # Only now: until its turn has come, what it covers is all that can be said.
-            self._cover(notification, self._handed_out)
-        return [notification for notification in ready if notification.key in self._outbox]
+        """What may be said now: checkpoints up to `number` hold it."""
+        return self._outbox.take_saved(number)
 
-    # -- what became of a notification
+    # -- what became of a notification that was handed out; `here`: on the channel that stands in, if one does
 
     def trim(self, submitted: Notification, here: Notification) -> tuple[Notification | None, Reason]:
-        """What of it still has to be said: of `here`, which is it on the channel that stands in, if one does."""
-        if submitted.key not in self._outbox:
+        """What of it, or of what is said in its place, still has to be said."""
+        now = self._outbox.look_at(submitted)
+        if now is None:
             return None, Reason.COVERED
-        return self.desk.trim(here, self._setting.now_ms())
+        return self.desk.trim(now.like(here), self._setting.now_ms())
 
     def sent(self, submitted: Notification, here: Notification) -> None:
-        """It was delivered, as `here`."""
-        # Also what was covered while it was on its way: the other side has heard of it.
-        self.desk.sent(here, self._setting.now_ms())
-        if self._outbox.pop(submitted.key, None) is not None:
+        """It was delivered."""
+        said = self._outbox.settle(submitted)
+        if said is not None:
+            self.desk.sent(said.like(here), self._setting.now_ms())
+            self._touched = True
+
+    def sent_in_part(self, submitted: Notification, here: Notification, alert_id: str) -> None:
+        """The other side has heard of one of its alerts."""
+        said = self._outbox.look_at(submitted)
+        if said is not None:
+            alerts = tuple(alert for alert in said.alerts if alert.alert_id == alert_id)
+            self.desk.sent(replace(said.like(here), alerts=alerts), self._setting.now_ms())
             self._touched = True
 
     def dropped(self, submitted: Notification) -> None:
         """Nothing of it had to be said any more."""
-        if self._outbox.pop(submitted.key, None) is not None:
+        if self._outbox.settle(submitted) is not None:
             self._touched = True
 
-    def failed(self, notification: Notification, reason: str) -> None:
+    def failed(self, submitted: Notification, reason: str) -> None:
         """No channel could deliver it: its alerts become dead letters."""
-        if self._outbox.pop(notification.key, None) is None:
+        lost = self._outbox.settle(submitted)
+        if lost is None:
             return
-        self.desk.failed(notification, self._setting.now_ms())
-        for alert in notification.alerts:
+        self.desk.failed(lost, self._setting.now_ms())
+        for alert in lost.alerts:
             self._bury(
                 BadRecord(
                     topic=self._setting.alerts,
                     partition=self.partition,
                     offset=self._offsets.get(alert.alert_id, -1),
-                    reason=f"undelivered: {notification.channel}: {reason}",
+                    reason=f"undelivered: {lost.channel}: {reason}",
                     value=alert.to_json(),
                 )
             )
@@ -152,17 +151,14 @@ class AlertsState(PartitionState):
         self._touched = False
         self._changed_at = self._setting.now_ms()
         out, self._out = tuple(self._out), []
-        if self._unsaved:
-            self._sealed.append((number, [key for key in self._unsaved if key in self._outbox]))
-            self._unsaved, self._decided = [], {}
-        self._handed_out = {place: key for place, key in self._handed_out.items() if key in self._outbox}
+        self._outbox.seal(number)
         alive = {incident.alert.alert_id for incident in self.desk.incidents()}
         alive |= {silence.id for silence in self.desk.silences()}
         self._offsets = {name: offset for name, offset in self._offsets.items() if name in alive}
         return Changes(
             state={
                 "desk": self.desk.state(),
-                "outbox": [notification.state() for notification in self._outbox.values()],
+                "outbox": [notification.state() for notification in self._outbox],
                 "offsets": dict(self._offsets),
                 "next": dict(self._next),
             },
@@ -177,8 +173,7 @@ class AlertsState(PartitionState):
             outbox = [Notification.restore(each) for each in state["outbox"]]
         except (StoreError, msgspec.ValidationError) as error:
             raise ValueError(f"alerts of another version: {error}") from error
-        self._outbox = {notification.key: notification for notification in outbox}
-        self._sealed = [(0, list(self._outbox))]
+        self._outbox.fill(outbox, saved=True)
         self._offsets = dict(state["offsets"])
         self._next = dict(state["next"])
 
@@ -188,8 +183,7 @@ class AlertsState(PartitionState):
     def inherit(self, former: Self) -> bool:
         """See PartitionState. What is read again from here on the desk knows already."""
         self.desk.restore(former.desk.state(), self._setting.now_ms())
-        self._outbox = dict(former._outbox)
-        self._unsaved = list(self._outbox)
+        self._outbox.fill(former._outbox, saved=False)
         self._out = list(former._out)
         self._offsets = dict(former._offsets)
         self._next = dict(former._next)
@@ -228,26 +222,12 @@ class AlertsState(PartitionState):
                     self.desk.sent(decision.notification, self._setting.now_ms())
                 continue
             if decision.notification is not None:
-                self._outbox[decision.notification.key] = decision.notification
-                self._unsaved.append(decision.notification.key)
-                self._cover(decision.notification, self._decided)
+                self._outbox.add(decision.notification)
             if decision.alert is not None:
                 alert = decision.alert
                 self._out.append(
                     Outgoing(self._setting.alerts, alert.model_id.encode(), alert.to_json(), self.partition)
                 )
-
-    def _cover(self, call: Notification, calls: dict[tuple[str, str], str]) -> None:
-        """A call is all that its group has to say on a channel: the one before, not said yet, need not be said too."""
-        if call.stage != "firing":
-            return
-        place = call.group_key, call.channel
-        before = self._outbox.get(calls.get(place, ""))
-        if before is not None and before is not call and set(before.alert_ids) <= set(call.alert_ids):
-            del self._outbox[before.key]
-            self._setting.metrics.desk_decisions.labels(Reason.COVERED.value).inc()
-            self._touched = True
-        calls[place] = call.key
 
     def _bury(self, bad: BadRecord) -> None:
         self._out.append(dead_letter(self._setting.dead_letters, bad))

@@ -68,6 +68,13 @@ class Notification:
             self, key=key_of(self.key, channel), channel=channel, fallback_of=(*self.fallback_of, self.channel)
         )
 
+    def like(self, other: Notification) -> Notification:
+        """The same where `other` is said: after the same channels have failed."""
+        notification = self
+        for channel in (*other.fallback_of, other.channel)[1:]:
+            notification = notification.on(channel)
+        return notification
+
     def state(self) -> dict[str, Any]:
         """For a checkpoint: msgpack-able."""
         built: dict[str, Any] = msgspec.to_builtins(self)

@@ -107,7 +107,10 @@ class LinkSigner:
         packed = b"".join(bytes.fromhex(name) for name in alert_ids if _OUR_ID.fullmatch(name))
         others = [name for name in alert_ids if not _OUR_ID.fullmatch(name)]
         payload = msgspec.msgpack.encode([action, packed, others, minutes, by, self._now() + self._ttl_ms])
-        return f"{self._base}{PATH}{_encoded(payload + self._mac(payload))}"
+        token = _encoded(payload + self._mac(payload))
+        if len(token) > _LONGEST_TOKEN and len(alert_ids) > 1:
+            return self._url(action, alert_ids[:-1], minutes, by)  # of long ids of others not all have room
+        return f"{self._base}{PATH}{token}"
 
     def _mac(self, payload: bytes) -> bytes:
         return hmac.new(self._secret, _PURPOSE + payload, hashlib.sha256).digest()[:_MAC_BYTES]

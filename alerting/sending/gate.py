@@ -13,7 +13,8 @@ class Gate(Protocol):
 
     Of every notification that was submitted it hears one thing in the end: `sent`, `failed`, or it said itself (`trim`
     gave None) that there is no need any more. It hears nothing more once it is given up or withdrawn. `submitted` is
-    the notification as it was submitted, `here` the same for the channel that stands in, if one does.
+    the notification as it was submitted, `here` the same for the channel that stands in, if one does. What it lets be
+    said in the place of a notification may be another one, with another key.
     """
 
     @property
@@ -29,6 +30,9 @@ class Gate(Protocol):
 
     def sent(self, submitted: Notification, here: Notification) -> None:
         """It is out, and the ledger knows."""
+
+    def sent_in_part(self, submitted: Notification, here: Notification, alert_id: str) -> None:
+        """What it says of one of its alerts is out; the rest is not yet."""
 
     def failed(self, submitted: Notification, reason: str) -> None:
         """It is with the dead letters."""

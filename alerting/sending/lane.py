@@ -103,11 +103,14 @@ class Lane:
         self._shut_until = self._probe_at = -math.inf
         self._shut_for = ""
         self._down = False
+        self._is_probing = False
+        """Whether what is tried is not what is next: its time is not running out."""
+        self._pausing = False
         self._trouble = SaidOnce(around.clock)
 
     def put(self, waiting: Waiting) -> Waiting | None:
         """See SendingQueue.put."""
-        if not self.queue:
+        if not self.queue and not self._pausing:
             self.resting.clear()  # it is about to be woken up
         return self.queue.put(waiting)
 
@@ -158,13 +161,15 @@ class Lane:
 
     def _first(self) -> Waiting:
         now = self._around.clock()
+        first = chosen = self.queue.first(now)
         untried = (waiting for waiting in self.queue.urgent() if not waiting.failures)
-        if self._shut_until > now and (fresh := next(untried, None)):
-            return fresh
+        if self._shut_until > now:
+            chosen = next(untried, first)
         # Now and then another one, as it may be what is sent that the other side cannot take.
-        if self._failures > 1 and self._failures.bit_count() == 1:
-            return self.queue.least_tried()
-        return self.queue.first(now)
+        elif self._failures > 1 and self._failures.bit_count() == 1:
+            chosen = self.queue.least_tried()
+        self._is_probing = chosen is not first
+        return chosen
 
     def _closed_for(self, first: Waiting) -> float:
         """Seconds until this one may be sent."""
@@ -185,14 +190,13 @@ class Lane:
 
     async def _pause(self, seconds: float, until: asyncio.Event | None) -> None:
         self.resting.set()
-        if until is None:
-            await self._around.sleep(seconds)
-            return
+        self._pausing = True
         sleeper = asyncio.ensure_future(self._around.sleep(seconds))
-        waker = asyncio.ensure_future(until.wait())
+        waker = asyncio.ensure_future((until or asyncio.Event()).wait())
         try:
             await asyncio.wait((sleeper, waker), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._pausing = False
             sleeper.cancel()
             waker.cancel()
 
@@ -231,13 +235,18 @@ class Lane:
                 waiting.failures, waiting.failing_since, waiting.not_before = 0, None, -math.inf
             if not letter.is_out:
                 if len(letter.waiting) == 1:
-                    await self._around.ledger.mark(letter.waiting[0].gate.lease, [mark_of(part)])
+                    only = letter.waiting[0]
+                    await self._around.ledger.mark(only.gate.lease, [mark_of(part)])
+                    if part.alert_id:
+                        self._above.is_sent_in_part(only, part.alert_id)
                 return
         outcome: Outcome = "sent" if len(letter.waiting) == 1 else "digested"
         for gate, group in by_gate(letter.waiting):
             said = {waiting: waiting.here for waiting in group}
-            keys = {key: None for waiting, here in said.items() for key in (waiting.submitted.key, here.key)}
-            await self._around.ledger.mark(gate.lease, list(keys))
+            keys = [key for waiting, here in said.items() for key in (waiting.submitted.key, here.key)]
+            # Also what was said in the place of one of these.
+            keys += [notification.key for notification in letter.message.notifications]
+            await self._around.ledger.mark(gate.lease, list(dict.fromkeys(keys)))
             for waiting, here in said.items():
                 if self._desk.finish(waiting, outcome):
                     self._above.is_sent(waiting, here)
@@ -250,7 +259,8 @@ class Lane:
         gave_up = False
         for waiting in self._still_in(letter):
             waiting.failures += 1
-            waiting.failing_since = began if waiting.failing_since is None else waiting.failing_since
+            if waiting.failing_since is None and not self._is_probing:
+                waiting.failing_since = began
             if not letter.delivered:
                 waiting.letter = None
             detour = self._above.has_detour(waiting)
@@ -280,7 +290,8 @@ class Lane:
         if failure.throttled:
             # Its time is not running out: nobody has looked at it yet.
             return backoff.wait(waiting.failures, 0.0, share, has_detour=detour)
-        elapsed = self._around.clock() - (waiting.failing_since or 0.0)
+        now = self._around.clock()
+        elapsed = now - (now if waiting.failing_since is None else waiting.failing_since)
         return backoff.wait(waiting.failures, elapsed, share, failure.retry_after_s, has_detour=detour)
 
     def _refused(self, letter: Letter, reason: str) -> None:

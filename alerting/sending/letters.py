@@ -39,6 +39,9 @@ class Above(Protocol):
     def is_sent(self, waiting: Waiting, as_said: Notification) -> None:
         """It is out of the queue, and its gate is to know."""
 
+    def is_sent_in_part(self, waiting: Waiting, alert_id: str) -> None:
+        """What it says of one alert is out, and its gate is to know."""
+
     def has_detour(self, waiting: Waiting) -> bool:
         """Whether another channel can stand in for the one on which it waits."""
 

@@ -181,6 +181,11 @@ class Notifier:
             with _contained("sent of the gate"):
                 waiting.gate.sent(waiting.submitted, as_said)
 
+    def is_sent_in_part(self, waiting: Waiting, alert_id: str) -> None:
+        if not waiting.gate.given_up:
+            with _contained("sent_in_part of the gate"):
+                waiting.gate.sent_in_part(waiting.submitted, waiting.here, alert_id)
+
     def has_detour(self, waiting: Waiting) -> bool:
         return self._next_channel(waiting) != ""
 

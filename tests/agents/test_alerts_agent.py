@@ -205,7 +205,7 @@ async def test_a_channel_hears_only_of_what_is_urgent_enough_though_it_comes_wit
     around.logs[ALERTS].append(over(fires("b1", severity="critical")).to_json())
     await worker.live(1)
     assert gate.trim(note, note) is None  # nothing of it that this channel wants
-    assert note.key not in worker.custodian.held[0].state._outbox
+    assert note not in worker.custodian.held[0].state._outbox
 
 
 async def test_a_store_that_is_emptied_takes_nothing_with_it_that_was_still_to_be_said(around: Surroundings) -> None:

@@ -12,6 +12,7 @@ from agents.dead_letters import VALUE_BYTES
 from agents.desk_commands import PutSilence, encode_command
 from alerting.alert import Alert
 from alerting.desk.desk import Reason
+from alerting.desk.policy import EscalationPolicy, Receiver, Step
 from tests.agents.alerts_partition import (
     ALERTS,
     COMMANDS,
@@ -339,29 +340,54 @@ def test_of_calls_that_grow_only_the_last_one_is_kept() -> None:
     here = Partition(a_policy(at_once(group_by=("severity",))))
     here.hear(*(fires(f"{name}1", model_id=name) for name in "abc"))
     changes = here.checkpoint()
-    assert [note["key"] for note in changes.state["outbox"]] == list(here.state._outbox)
+    assert [note["alerts"][-1]["alert_id"] for note in changes.state["outbox"]] == ["c1"]
     assert here.ready() == ["firing a1 b1 c1"]
     assert here.metrics.desk_decisions.labels(Reason.COVERED.value)._value.get() == 2
 
 
-def test_a_call_that_waits_is_replaced_by_the_next_one_once_that_may_be_said() -> None:
+def test_a_call_is_said_where_the_one_before_waits_for_its_turn() -> None:
     here = Partition(a_policy(at_once(group_by=("severity",))))
     here.hear(fires("a1", model_id="a"))
     here.checkpoint()
     (first,) = here.state.take_saved(here.number)
     here.hear(fires("b1", model_id="b"))
-    assert here.state.trim(first, first) == (first, Reason.STILL_TRUE)  # its turn may come before the checkpoint
     here.checkpoint()
-    (second,) = here.state.take_saved(here.number)
-    assert here.state.trim(first, first) == (None, Reason.COVERED)
-    assert second.alert_ids == ("a1", "b1")
-    # Had it been on its way, its end will be told as well.
+    assert here.ready() == []  # it has its place in the queue already
+    said, _ = here.state.trim(first, first)
+    assert said is not None and said.alert_ids == ("a1", "b1")
+    # From now on it may be on its way: what comes has a place of its own.
+    here.hear(fires("c1", model_id="c"))
+    here.checkpoint()
+    assert here.ready() == ["firing a1 b1 c1"]
     here.state.sent(first, first)
-    here.state.failed(second, "down")
-    here.hear(over(fires("a1", model_id="a")))
+    changes = here.checkpoint()
+    assert [len(note["alerts"]) for note in changes.state["outbox"]] == [3]
+    # Of what was said the end is told as well.
+    here.hear(over(fires("b1", model_id="b")))
     here.checkpoint()
     (end,) = here.state.take_saved(here.number)
     assert here.state.trim(end, end)[1] is Reason.STILL_TRUE
+
+
+def test_what_an_earlier_owner_may_have_said_gives_its_place_to_nothing() -> None:
+    here = Partition(a_policy(at_once(group_by=("severity",))))
+    here.hear(fires("a1", model_id="a"))
+    here.restored(here.checkpoint())
+    assert here.ready() == ["firing a1"]
+    here.hear(fires("b1", model_id="b"))
+    here.checkpoint()
+    assert here.ready() == ["firing a1 b1"]  # else it would be taken for said with the other
+
+
+def test_a_call_to_somebody_else_covers_nothing() -> None:
+    people = {"ann": Receiver(name="ann", channels=("chat",), mention="ann")}
+    people["bob"] = Receiver(name="bob", channels=("chat",), mention="bob")
+    both = EscalationPolicy(name="both", steps=tuple(Step(do="notify", notify=(name,)) for name in people))
+    policy = a_policy(at_once(notify=(), escalation="both"), receivers=people, escalations={"both": both})
+    here = Partition(policy)
+    here.hear(fires("a1"))
+    here.checkpoint()
+    assert [note.mentions for note in here.state.take_saved(here.number)] == [("ann",), ("bob",)]
 
 
 def test_a_call_does_not_cover_an_end_nor_what_somebody_has_acknowledged() -> None:

@@ -89,6 +89,12 @@ def test_longer_than_any_link_is_refused() -> None:
         signer().verify(token_of(signer().ack_url(("a" * 2000,))))
 
 
+def test_of_many_long_ids_as_many_as_have_room_are_in_a_link() -> None:
+    ids = tuple(f"{number:036d}" for number in range(20))
+    kept = signer().verify(token_of(signer().ack_url(ids))).alert_ids
+    assert 15 < len(kept) < 20 and kept == ids[: len(kept)]
+
+
 def test_another_secret_makes_no_links_of_ours() -> None:
     with pytest.raises(InputError, match="damaged or not ours"):
         signer().verify(token_of(signer("another secret of bytes").ack_url(("a1",))))

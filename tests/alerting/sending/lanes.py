@@ -47,6 +47,8 @@ class Notes:
         self.given_up = False
         self.settled: list[str] = []
         self.lost: list[tuple[str, str]] = []
+        self.in_part: list[str] = []
+        """Alerts that were said before the rest of their notification."""
         self.said_on: list[str] = []
         """The channel of each of these."""
         self.done: set[str] = set()
@@ -59,6 +61,9 @@ class Notes:
     def sent(self, submitted: Notification, here: Notification) -> None:
         self.settled += submitted.alert_ids
         self.said_on += [here.channel] * len(here.alert_ids)
+
+    def sent_in_part(self, submitted: Notification, here: Notification, alert_id: str) -> None:
+        self.in_part.append(alert_id)
 
     def failed(self, submitted: Notification, reason: str) -> None:
         self.lost += [(name, reason) for name in submitted.alert_ids]

@@ -110,6 +110,16 @@ async def test_on_the_way_down_only_what_can_go_is_waited_for() -> None:
         assert on.notifier.waiting() == {"slow": 0, "short": 1}
 
 
+async def test_what_comes_while_a_channel_only_waits_keeps_nobody() -> None:
+    channel = Scripted(budgets=(Budget(1, 3_600_000),))
+    async with bench(channel) as on:
+        on.submit(note("a"), note("b"))
+        await on.time.settle()
+        on.notifier.withdraw(on.gate)
+        on.submit(note("c"), gate=Notes(partition=1))
+        assert await on.notifier.settle(5)
+
+
 async def test_a_note_that_something_was_sent_counts_though_the_partition_has_another_owner_by_now() -> None:
     time, hold = FlyingTime(), Hold()
     ledger = MemoryLedger(clock=time.clock)

@@ -65,6 +65,18 @@ async def test_while_a_channel_is_down_critical_ones_knock_now_and_then_only() -
         assert 5 < len(channel.attempts) < 20
 
 
+async def test_who_only_knocks_does_not_lose_its_time() -> None:
+    channel = Scripted("ops", *[busy()] * 1000)
+    async with bench(channel) as on:
+        for number in range(100):
+            on.submit(note(f"c{number}", "critical"))
+        await on.time.pass_by(900)
+        assert len(on.dead) <= 4  # a few minutes each, one after the other
+        channel.script.clear()
+        await on.deliver()
+        assert len(on.gate.settled) == 100 - len(on.dead)
+
+
 async def test_one_that_is_refused_does_not_take_its_digest_with_it() -> None:
     channel = Choosy("ops", "bad", refusal, digest_bytes=2000)
     async with bench(channel) as on:
@@ -128,6 +140,16 @@ async def test_a_crash_within_a_group_repeats_the_one_on_its_way_and_no_other() 
     assert channel.attempts == ["a", "b", "c", "c", "d"]
 
 
+async def test_of_a_group_that_is_on_its_way_its_gate_learns_alert_by_alert() -> None:
+    channel = EachByItself("ops", passes, busy())
+    async with bench(channel) as on:
+        on.submit(a_group("a", "b", "c"))
+        await on.time.settle()
+        assert (on.gate.in_part, on.gate.settled) == (["a"], [])
+        await on.deliver()
+        assert (on.gate.in_part, on.gate.settled) == (["a", "b"], ["a", "b", "c"])
+
+
 async def test_what_is_acknowledged_while_its_group_is_on_its_way_is_not_said() -> None:
     channel = EachByItself("ops", passes, busy())
     async with bench(channel) as on:
@@ -155,3 +177,23 @@ async def test_the_gate_learns_which_channel_has_said_it() -> None:
         await on.deliver(note("a"), note("b"))
         assert sorted(zip(on.gate.settled, on.gate.said_on, strict=True)) == [("a", "mail"), ("b", "ops")]
         assert on.counts == {"ops already_sent": 2}
+
+
+class InItsPlace(Notes):
+    """Has something else said than what was submitted."""
+
+    def trim(self, submitted: Notification, here: Notification) -> Notification | None:
+        return note("b").like(here)
+
+
+async def test_what_is_said_in_the_place_of_another_is_known_to_be_said_too() -> None:
+    time = FlyingTime()
+    ledger = MemoryLedger(clock=time.clock)
+    channel = Scripted("ops")
+    async with bench(channel, time=time, ledger=ledger) as on:
+        on.submit(note("a"), gate=InItsPlace())
+        await on.deliver()
+    async with bench(channel, time=time, ledger=ledger) as on:
+        await on.deliver(note("a"), note("b"))
+        assert on.counts == {"ops already_sent": 2}
+    assert channel.sent == ["b"]
