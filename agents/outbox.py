@@ -24,8 +24,8 @@ class Outbox:
         self._sealed: list[tuple[int, list[str]]] = []
         self._decided: dict[_Place, str] = {}
         """The last call that no checkpoint holds yet."""
-        self._handed_out: dict[_Place, str] = {}
-        """The last call that was handed out: the key under which its receiver knows it."""
+        self._handed_out: dict[_Place, Notification] = {}
+        """The last call that was handed out, as it was then."""
         self._instead: dict[str, str] = {}
         """What was handed out -> what is to be said in its place."""
         self._tried: set[str] = set()
@@ -47,7 +47,7 @@ class Outbox:
 
     def seal(self, number: int) -> None:
         """Checkpoint `number` holds all of it."""
-        self._handed_out = {place: key for place, key in self._handed_out.items() if self._said_for(key) is not None}
+        self._handed_out = {place: call for place, call in self._handed_out.items() if self._said_for(call.key)}
         if self._unsaved:
             self._sealed.append((number, [key for key in self._unsaved if key in self._kept]))
             self._unsaved, self._decided = [], {}
@@ -83,13 +83,16 @@ class Outbox:
         if call.stage != "firing":
             return False
         place = call.group_key, call.channel
-        waiting = self._handed_out.get(place, "")
-        before = self._said_for(waiting)
-        if before is not None and waiting not in self._tried and _covers(call, before):
+        waiting = self._handed_out.get(place)
+        before = None if waiting is None else self._said_for(waiting.key)
+        if waiting is not None and before is not None and waiting.key not in self._tried and _covers(call, before):
             self._drop(before)
-            self._instead[waiting] = call.key
-            return True
-        self._handed_out[place] = call.key
+            if call.severity == waiting.severity:
+                self._instead[waiting.key] = call.key
+                return True
+            # More urgent than what waits there: it has a place further ahead.
+            self._instead.pop(waiting.key, None)
+        self._handed_out[place] = call
         return False
 
     def _said_for(self, handed_out: str) -> Notification | None:

@@ -369,6 +369,20 @@ def test_a_call_is_said_where_the_one_before_waits_for_its_turn() -> None:
     assert here.state.trim(end, end)[1] is Reason.STILL_TRUE
 
 
+def test_what_is_more_urgent_than_the_call_before_does_not_wait_in_its_place() -> None:
+    here = Partition(a_policy(at_once(group_by=("rule",)), inhibition=()))
+    here.hear(fires("a1", rule="r"))
+    here.checkpoint()
+    (first,) = here.state.take_saved(here.number)
+    here.hear(fires("b1", rule="r", model_id="b", severity="critical"))
+    here.checkpoint()
+    (second,) = here.state.take_saved(here.number)
+    assert (second.severity, set(second.alert_ids)) == ("critical", {"a1", "b1"})
+    assert here.state.trim(first, first) == (None, Reason.COVERED)
+    said, _ = here.state.trim(second, second)
+    assert said == second
+
+
 def test_what_an_earlier_owner_may_have_said_gives_its_place_to_nothing() -> None:
     here = Partition(a_policy(at_once(group_by=("severity",))))
     here.hear(fires("a1", model_id="a"))
