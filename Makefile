@@ -34,7 +34,7 @@ stack-clean: .venv ## Stop them and remove their data
 
 .PHONY: test
 test: .venv ## Run the tests, with a real Redis and, where there is Java, a real Kafka (JOBS=2 at a time)
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: lint
 lint: .venv ## Check style and formatting
