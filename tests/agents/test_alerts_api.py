@@ -116,7 +116,8 @@ async def test_who_comes_second_is_told_who_was_first(tmp_path: Path, redis_url:
         here.put(alert)
         await eventually(lambda: here.told)
         ack = f"/api/v1/alerts/{alert.alert_id}/ack"
-        status, first = await here.ask("POST", ack, json={"by": "alice", "comment": "rolling back"})
+        said = {"by": "alice", "comment": "rolling back", "a key of another tool": 7}
+        status, first = await here.ask("POST", ack, json=said)
         assert (status, first["acknowledged_by"], first["comment"]) == (200, "alice", "rolling back")
         status, second = await here.ask("POST", ack, json={"by": "bob"})
         assert (status, second["acknowledged_by"]) == (200, "alice")
@@ -213,7 +214,6 @@ async def test_a_body_that_is_not_what_its_headers_say(
     [
         ({"by": 7}, "by: expected text of at most 500 characters"),
         ({"comment": "x" * 501}, "comment: expected text of at most 500 characters"),
-        ({"user": "alice"}, "user: expected nothing but by, comment"),
     ],
 )
 async def test_what_is_said_of_oneself_is_text(
