@@ -10,8 +10,7 @@ import aiohttp
 import msgspec
 import orjson
 
-from alerting.alert import printable
-from alerting.desk.silences import LATEST_MS
+from alerting.alert import LATEST_MS, printable
 from tables.errors import ConfigError, RunError
 
 WEB_TOKEN_VARIABLE: Final = "TIDEMARK_WEB_TOKEN"

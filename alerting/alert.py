@@ -20,7 +20,7 @@ SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "major", "minor")
 
 MOST_BYTES: Final = 1 << 20
 LATEST_MS: Final = 253_402_300_799_000
-"""The end of the year 9999."""
+"""The end of the year 9999: dates have none after it, and checkpoints no number of more than 64 bits."""
 _ID_BYTES: Final = 8
 
 

@@ -62,18 +62,21 @@ class Notification:
         """The one that it was meant for."""
         return (*self.fallback_of, self.channel)[0]
 
-    def on(self, channel: str) -> Notification:
-        """The same for a channel that stands in for its own."""
-        return replace(
-            self, key=key_of(self.key, channel), channel=channel, fallback_of=(*self.fallback_of, self.channel)
-        )
+    def on(self, *channels: str) -> Notification:
+        """The same for the last of these channels, which stand in one after the other."""
+        notification = self
+        for channel in channels:
+            notification = replace(
+                notification,
+                key=key_of(notification.key, channel),
+                channel=channel,
+                fallback_of=(*notification.fallback_of, notification.channel),
+            )
+        return notification
 
     def like(self, other: Notification) -> Notification:
         """The same where `other` is said: after the same channels have failed."""
-        notification = self
-        for channel in (*other.fallback_of, other.channel)[1:]:
-            notification = notification.on(channel)
-        return notification
+        return self.on(*(*other.fallback_of, other.channel)[1:])
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint: msgpack-able."""

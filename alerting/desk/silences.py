@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from alerting.alert import LATEST_MS
 from alerting.desk.matchers import MOST_MATCHERS, Matcher, match_all, parse_matcher
 from alerting.durations import LONGEST_MS
 from tables.errors import ConfigError
 
 LONGEST_COMMENT: Final = 1_000
-LATEST_MS: Final = 253_402_300_799_000
-"""The end of the year 9999: dates have none after it, and checkpoints no number of more than 64 bits."""
 _LONGEST_NAME: Final = 100
 
 

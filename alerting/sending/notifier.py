@@ -19,7 +19,7 @@ from alerting.sending.gate import Gate
 from alerting.sending.lane import Lane, LaneSettings, Surroundings
 from alerting.sending.outcomes import OUTCOMES, Outcome
 from alerting.sending.patient_ledger import PatientLedger
-from alerting.sending.queue import Waiting, on_all
+from alerting.sending.queue import Waiting
 from alerting.sending.said_once import SaidOnce
 from alerting.texts.template_filters import zone_of
 from tables.errors import ConfigError
@@ -173,7 +173,7 @@ class Notifier:
             *detour,
         ):
             detour.append(channel)
-        return [on_all(waiting.submitted, detour[:count]) for count in range(len(detour) + 1)]
+        return [waiting.submitted.on(*detour[:count]) for count in range(len(detour) + 1)]
 
     def is_sent(self, waiting: Waiting, as_said: Notification) -> None:
         self._logged[waiting.channel].is_over()

@@ -63,19 +63,12 @@ class Waiting:
     @property
     def here(self) -> Notification:
         """As it is said on the channel on which it waits."""
-        return on_all(self.submitted, self.detour)
+        return self.submitted.on(*self.detour)
 
     @property
     def conditions(self) -> set[str]:
         """What its alerts are about."""
         return {alert.fingerprint for alert in self.submitted.alerts}
-
-
-def on_all(notification: Notification, detour: Sequence[str]) -> Notification:
-    """The same for the last of the channels that stand in, one after the other."""
-    for channel in detour:
-        notification = notification.on(channel)
-    return notification
 
 
 @dataclass(slots=True, eq=False)

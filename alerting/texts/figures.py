@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final, TypeGuard
 
-from alerting.alert import Alert, printable
+from alerting.alert import LATEST_MS, Alert, printable
 from alerting.rules.expressions import Comparison, Expression, parse_expression, unit_of
 from alerting.rules.metrics import LEVEL, METRICS, MOST_DECIMALS, Unit
 from alerting.rules.reading import LEVELS
@@ -253,4 +253,4 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _is_time(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 253_402_300_799_000
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LATEST_MS
